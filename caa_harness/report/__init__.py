@@ -1,0 +1,1 @@
+"""Reports: verdicts in, text and plain data out; not how a verdict was reached."""
