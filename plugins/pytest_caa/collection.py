@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_caa.options import CLAIM_TYPES, settings_key
+from pytest_caa.options import CLAIM_TYPES, MARKER, settings_key
 
 if TYPE_CHECKING:
     import os
