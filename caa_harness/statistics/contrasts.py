@@ -71,6 +71,7 @@ def two_sample_mean(
 
     Examples
     --------
+    >>> import numpy as np
     >>> own, other = np.linspace(0.2, 0.4, 30), np.linspace(-0.05, 0.15, 60)
     >>> room = two_sample_mean(own, other, share=0.5, seed=1, num_resamples=999)
     >>> round(room.estimate(0.95).point, 3), room.p_greater(0.0) < 0.025
