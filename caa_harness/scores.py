@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from caa_harness.evaluation import CapabilityMeasurements
+    from caa_harness.measurements import CapabilityMeasurements
 
 Scoring = Literal["both_orders", "paper"]
 

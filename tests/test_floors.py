@@ -24,6 +24,7 @@ FLOORS = {
     "caa_harness.spec": 4,
     "caa_harness.prompts": 4,
     "caa_harness.engines": 5,
+    "caa_harness.measurements": 6,
     "caa_harness.vectors": 6,
     "caa_harness.engines.fake": 7,
     "caa_harness.engines.local": 7,

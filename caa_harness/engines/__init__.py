@@ -107,7 +107,10 @@ class Generations:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Three questions to a model; see the module's words."""
+    """Three questions to a model; see the module's words.
+
+    ``progress`` is told how many prompts were finished since it was last told.
+    """
 
     @property
     def card(self) -> ModelCard:
