@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caa_harness.engines import Engine, Intervention, ModelCard
     from caa_harness.errors import HarnessError
-    from caa_harness.evaluation import Measurements, measure, read_measurements, write_measurements
+    from caa_harness.evaluation import measure
+    from caa_harness.measurements import Measurements, read_measurements, write_measurements
     from caa_harness.pipeline import Run, RunOptions, open_engine
     from caa_harness.spec import BehaviorSpec, load_spec
     from caa_harness.vectors import SteeringVector, compute_vectors
@@ -25,7 +26,7 @@ _HOMES = {
     "Engine": "engines",
     "HarnessError": "errors",
     "Intervention": "engines",
-    "Measurements": "evaluation",
+    "Measurements": "measurements",
     "ModelCard": "engines",
     "Run": "pipeline",
     "RunOptions": "pipeline",
@@ -36,8 +37,8 @@ _HOMES = {
     "load_spec": "spec",
     "measure": "evaluation",
     "open_engine": "pipeline",
-    "read_measurements": "evaluation",
-    "write_measurements": "evaluation",
+    "read_measurements": "measurements",
+    "write_measurements": "measurements",
 }
 
 __all__ = [

@@ -18,7 +18,8 @@ from filelock import FileLock
 from caa_harness import organism
 from caa_harness.engines.replay import ReplayEngine
 from caa_harness.errors import OptionError
-from caa_harness.evaluation import Measurements, measure, read_measurements, write_measurements
+from caa_harness.evaluation import measure
+from caa_harness.measurements import Measurements, read_measurements, write_measurements
 from caa_harness.spec import BehaviorSpec, SpecificityClaim, load_spec, sibling_specs
 from caa_harness.vectors import SteeringVector, compute_vectors
 from caa_harness.verdict import BehaviorSummary, Verdict, judge, summarise
@@ -71,6 +72,7 @@ class Run:
         self._vectors: dict[str, SteeringVector] = {}
         self._measurements: dict[str, Measurements] = {}
         self._verdicts: dict[str, tuple[Verdict, ...]] = {}
+        self._summaries: dict[str, BehaviorSummary] = {}
 
     @property
     def engine(self) -> Engine:
@@ -127,7 +129,11 @@ class Run:
 
     def summary(self, spec: BehaviorSpec) -> BehaviorSummary:
         """Put a spec's numbers together for a report."""
-        return summarise(spec, self.measurements(spec), self.verdicts(spec))
+        if spec.digest not in self._summaries:
+            self._summaries[spec.digest] = summarise(
+                spec, self.measurements(spec), self.verdicts(spec)
+            )
+        return self._summaries[spec.digest]
 
     def _shared_measurements(self, spec: BehaviorSpec) -> Measurements:
         """Take another process's measurement where there is one, else make it and leave it."""

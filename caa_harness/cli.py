@@ -1,0 +1,198 @@
+"""The harness's verbs without pytest.
+
+Each verb reads its options, calls one function of a lower floor and prints what
+came back; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caa_harness import __version__
+from caa_harness.errors import HarnessError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from caa_harness.spec import BehaviorSpec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 when it worked, 1 when a claim is not supported, 2 on a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except HarnessError as error:
+        print(f"caa-harness: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    parser = argparse.ArgumentParser(
+        prog="caa-harness",
+        description="Behaviour specs in, steered measurements and verdicts out.",
+        epilog="The gate itself is pytest: `pytest behavior_specs`.",
+    )
+    parser.add_argument("--version", action="version", version=f"caa-harness {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = _verb(verbs, "init", "lay out the shipped specs in a folder", "init behavior_specs")
+    verb.add_argument("folder", type=Path, help="folder to create or to add to")
+    verb.set_defaults(run=_init)
+
+    verb = _verb(verbs, "check", "read specs and say what is wrong with them", "check my_specs")
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.set_defaults(run=_check)
+
+    verb = _verb(verbs, "schema", "print the JSON schema of spec files", "schema > spec.schema.json")
+    verb.set_defaults(run=_schema)
+
+    verb = _verb(
+        verbs,
+        "measure",
+        "measure specs and record the numbers",
+        "measure behavior_specs --record recorded",
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--record", type=Path, required=True, help="folder for the measurements")
+    verb.add_argument("--model", default="embedded", help="embedded, a folder or a hub name")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    verb.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    verb.set_defaults(run=_measure)
+
+    verb = _verb(
+        verbs,
+        "judge",
+        "judge recorded measurements, without a model",
+        "judge behavior_specs --replay recorded",
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--replay", type=Path, required=True, help="folder of measurements")
+    verb.set_defaults(run=_judge)
+
+    verb = _verb(
+        verbs,
+        "import-caa",
+        "turn the published CAA data into specs and measurements",
+        "import-caa CAA/datasets --results CAA/results --out caa_specs",
+    )
+    verb.add_argument("datasets", type=Path, help="the `datasets` folder of the reference")
+    verb.add_argument("--results", type=Path, help="the `results` folder of the reference")
+    verb.add_argument("--out", type=Path, required=True, help="folder for what is made")
+    verb.set_defaults(run=_import_caa)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """One verb with its help and an example."""
+    return verbs.add_parser(
+        name,
+        help=words,
+        description=words[:1].upper() + words[1:] + ".",
+        epilog=f"example: caa-harness {example}",
+    )
+
+
+def _init(options: argparse.Namespace) -> int:
+    """Copy the shipped specs; refuse to overwrite anything."""
+    from caa_harness.shipped import specs_folder
+
+    source = specs_folder()
+    files = [path for path in sorted(source.iterdir()) if path.is_file()]
+    for path in files:
+        if (options.folder / path.name).exists():
+            raise OptionError(
+                "a file of that name is already there",
+                where=str(options.folder / path.name),
+                remedy="name an empty folder",
+            )
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, options.folder / path.name)
+    print(f"{len(files)} files in {options.folder}; next: pytest {options.folder}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Read every spec; print what was found in each, warnings included."""
+    from caa_harness.spec import spec_warnings
+
+    for spec in _specs(options.paths):
+        print(
+            f"{spec.path}: {spec.behavior}, {len(spec.pairs)} pairs, "
+            f"{len(spec.held_out)} held-out questions, {len(spec.claims)} claims"
+        )
+        for warning in spec_warnings(spec):
+            print(f"  warning: {warning}")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:  # noqa: ARG001
+    """Print the schema as it travels with the package."""
+    from caa_harness.spec import schema_text
+
+    print(schema_text(), end="")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """Measure and record; nothing is judged."""
+    from caa_harness.pipeline import Run, RunOptions
+
+    run = Run(
+        RunOptions(
+            model=options.model, device=options.device, dtype=options.dtype, record=options.record
+        )
+    )
+    for spec in _specs(options.paths):
+        measured = run.measurements(spec)
+        print(f"{spec.behavior}: {len(measured.questions)} held-out questions measured")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    """Judge recorded measurements; 1 unless every claim passes."""
+    from caa_harness.pipeline import Run, RunOptions
+    from caa_harness.report.document import behavior_document
+    from caa_harness.report.terminal import verdict_block
+
+    run = Run(RunOptions(replay=options.replay))
+    outcomes = []
+    for spec in _specs(options.paths):
+        verdicts = run.verdicts(spec)
+        document = behavior_document(spec, run.measurements(spec), verdicts, run.summary(spec))
+        for claim in document["claims"]:
+            print(verdict_block(document, claim), end="\n\n")
+        outcomes += [verdict.outcome for verdict in verdicts]
+    counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("pass", "fail", "inconclusive"))
+    print(f"{len(outcomes)} claims: {counts}")
+    return 0 if outcomes and set(outcomes) == {"pass"} else 1
+
+
+def _import_caa(options: argparse.Namespace) -> int:
+    """Make specs and measurements of the published data, and print what they say."""
+    from caa_harness.published import import_caa
+
+    print(import_caa(options.datasets, options.results, options.out))
+    return 0
+
+
+def _specs(paths: Sequence[Path]) -> list[BehaviorSpec]:
+    """Read the spec files that ``paths`` name, folders opened."""
+    from caa_harness.spec import load_spec, load_specs
+
+    return [
+        spec
+        for path in paths
+        for spec in (load_specs(path) if path.is_dir() else [load_spec(path)])
+    ]
