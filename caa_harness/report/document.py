@@ -82,6 +82,8 @@ def behavior_document(
     measurements: Measurements,
     verdicts: Sequence[Verdict],
     summary: BehaviorSummary,
+    *,
+    root: Path | None = None,
 ) -> dict[str, Any]:
     """Put one spec's numbers and verdicts together, plain.
 
@@ -89,6 +91,8 @@ def behavior_document(
     ----------
     spec, measurements, verdicts, summary
         Of one spec and one run.
+    root : Path, optional
+        Folder that the paths of files are written from.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def behavior_document(
     """
     return {
         "behavior": spec.behavior,
-        "file": str(spec.path),
+        "file": _file(spec.path, root),
         "description": spec.description,
         "sign": spec.sign,
         "spec_digest": spec.digest,
@@ -111,14 +115,14 @@ def behavior_document(
         "vector": plain(measurements.vector),
         "model": plain(measurements.model),
         "summary": plain(summary),
-        "claims": [_claim_document(verdict) for verdict in verdicts],
+        "claims": [_claim_document(verdict, root) for verdict in verdicts],
         "notes": plain(measurements.notes),
         "unscored": plain(measurements.unscored),
         "open_ended": plain(measurements.open_ended),
     }
 
 
-def _claim_document(verdict: Verdict) -> dict[str, Any]:
+def _claim_document(verdict: Verdict, root: Path | None) -> dict[str, Any]:
     """Put one claim and its verdict together."""
     claim = verdict.claim
     wanted = {
@@ -130,7 +134,7 @@ def _claim_document(verdict: Verdict) -> dict[str, Any]:
         "id": claim.id,
         "type": claim_type(claim),
         "claim": plain(wanted),
-        "file": str(claim.position.path),
+        "file": _file(claim.position.path, root),
         "line": claim.position.line,
         "column": claim.position.column,
         "pointer": claim.position.pointer,
@@ -142,6 +146,13 @@ def _claim_document(verdict: Verdict) -> dict[str, Any]:
         "alpha": plain(verdict.alpha),
         "warnings": plain(verdict.warnings),
     }
+
+
+def _file(path: Path, root: Path | None) -> str:
+    """Write a path from ``root``, where it lies under it."""
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return str(path)
 
 
 def claim_type(claim: object) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from caa_harness.pipeline import Run
     from caa_harness.spec import BehaviorSpec, Claim
 
+_RERUNS = ("reruns", "force_reruns")
+
 record_key = pytest.StashKey[dict[str, Any]]()
 """What a case leaves for the report: plain data only."""
 
@@ -194,15 +196,30 @@ def refuse_reruns(config: pytest.Config, items: Iterable[pytest.Item] = ()) -> N
     pytest.UsageError
         When a failing claim would be tried again.
     """
-    reruns = config.getoption("reruns", None)
-    marked = [item.nodeid for item in items if item.get_closest_marker("flaky") is not None]
-    if reruns or marked:
-        found = f"--reruns {reruns}" if reruns else f"a flaky marker on {marked[0]}"
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return
+    found = [
+        f"--{name.replace('_', '-')} {config.getoption(name)}"
+        for name in _RERUNS
+        if _asked(config, name)
+    ]
+    found += [f"a flaky marker on {item.nodeid}" for item in items if _is_flaky(item)]
+    if config.getini("reruns"):
+        found.append(f"reruns = {config.getini('reruns')} in the ini file")
+    if found:
         message = (
-            f"{found}: claims are not run again, or their error rate would mean nothing\n"
-            "  try: --reruns 0 for behavior specs, in a session of their own"
+            f"{found[0]}: claims are not run again, or their error rate would mean nothing\n"
+            "  try: run behavior specs in a session of their own, without reruns"
         )
         raise pytest.UsageError(message)
+
+
+def _asked(config: pytest.Config, name: str) -> bool:
+    return bool(config.getoption(name, None))
+
+
+def _is_flaky(item: pytest.Item) -> bool:
+    return item.get_closest_marker("flaky") is not None
 
 
 def register_markers(config: pytest.Config) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_caa.collection import CaaWarning, ClaimNotSupportedError, record_key
 from pytest_caa.options import settings_key
+from pytest_caa.progress import bar_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +37,10 @@ def settle(case: ClaimCase, run: Run, path: Path) -> None:
 
     settings = case.config.stash[settings_key]
     spec = run.spec(path)
+    case.config.stash[bar_key].title = spec.behavior
     measurements = run.measurements(spec)
     _check_model(measurements, settings.require)
-    behavior = behavior_document(spec, measurements, run.verdicts(spec), run.summary(spec))
+    behavior = behavior_document(spec, measurements, run.verdicts(spec), run.summary(spec), root=case.config.rootpath)
     claim = next(entry for entry in behavior["claims"] if entry["id"] == case.claim.id)
     case.stash[record_key] = {"behavior": behavior, "claim": claim["id"]}
     case.user_properties.extend(properties(behavior, claim))
