@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 64
 MAX_INTEGER: Final = 2**63 - 1
+MAX_PROBLEMS: Final = 1000
+"""After so many the rest of a text is not read."""
+
+_LONGEST_INTEGER: Final = 20
+_LONGEST_SHOWN: Final = 40
 
 Token = str | int
 Mark = Any
-"""Offset of a value; for containers ``(offset, children)``, by index or as key -> (offset, mark)."""
+"""Offset of a value; for containers ``(offset, children)``: marks, or key -> (offset, mark)."""
 
 
 class _Unusable:
@@ -43,6 +48,7 @@ UNUSABLE: Final = _Unusable()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN_STRING = re.compile(r'"([^"\\\x00-\x1f\ud800-\udfff]*)"')
 _ANY_STRING = re.compile(r'"(?:[^"\\\n\r]|\\.)*"')
+_SMALL_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?=[,\]}\s])")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBERISH = re.compile(r"[-+.0-9][-+.\w]*")
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -77,6 +83,7 @@ class Problem:
         return format_where(self.path, self.line, self.column, self.pointer)
 
     def __str__(self) -> str:
+        """Write the problem as an error's message."""
         return f"{self.where}: {self.found}\n  try: {self.remedy}"
 
 
@@ -193,11 +200,11 @@ def read_jsonl(path: Path) -> list[Document]:
 
 
 def parse_json(text: str, path: Path, *, first_line: int = 1) -> Document:
-    """Read one JSON value.
+    r"""Read one JSON value.
 
     Examples
     --------
-    >>> document = parse_json('{"a": [1,\\n 2]}', Path("x.json"))
+    >>> document = parse_json('{"a": [1,\n 2]}', Path("x.json"))
     >>> document.value, document.position(["a", 1])
     ({'a': [1, 2]}, (2, 2))
     """
@@ -293,6 +300,8 @@ class _Scanner:
                 remedy=remedy,
             )
         )
+        if len(self.document.problems) >= MAX_PROBLEMS:
+            raise _StopReadingError
 
     def stop(self, offset: int, found: str, remedy: str) -> NoReturn:
         """Note a problem after which the rest of the text means nothing."""
@@ -300,11 +309,11 @@ class _Scanner:
         raise _StopReadingError
 
     def here(self) -> str:
-        """What stands at the current place, for messages."""
+        """Name what stands at the current place, for messages."""
         if self.at >= len(self.text):
             return "the end of the text"
         word = _WORD.match(self.text, self.at) or _NUMBERISH.match(self.text, self.at)
-        return ascii(word.group()[:40] if word else self.text[self.at])
+        return ascii(_cut(word.group()) if word else self.text[self.at])
 
     def skip(self) -> None:
         """Step over space, and over comments with a problem each."""
@@ -368,7 +377,7 @@ class _Scanner:
         if "control character" in error.msg:
             self.complain(
                 start + error.pos,
-                f"the string holds a raw control character, {ascii(quoted[error.pos])}",
+                f"the string holds a raw control character, {quoted[error.pos]!a}",
                 "write it as an escape, such as \\t for a tab",
             )
         else:
@@ -382,35 +391,43 @@ class _Scanner:
     def number(self) -> Any:
         """Read a number that can be held exactly, or nearly so for fractions."""
         start = self.at
+        small = _SMALL_INTEGER.match(self.text, start)
+        if small is not None:
+            self.at = small.end()
+            return int(small.group())
         match = _NUMBER.match(self.text, start)
         written = _NUMBERISH.match(self.text, start)
         assert written is not None
         self.at = written.end()
-        shown = written.group() if len(written.group()) <= 40 else written.group()[:37] + "..."
+        shown = _cut(written.group())
         if written.group() in ("-Infinity", "+Infinity"):
             return self.not_a_number(start, shown)
         if match is None or match.end() != written.end():
             self.complain(
                 start,
                 f"{shown} is not a number as JSON writes it",
-                "write digits without leading zeros or a plus, with a digit on both sides of a point",
+                "write digits, without a plus or leading zeros, and on both sides of a point",
             )
             return UNUSABLE
         fraction, exponent = match.groups()
         if fraction is None and exponent is None:
             return self.integer(match.group(), start, shown)
-        value = float(match.group())
+        return self.fraction(match.group(), start, shown)
+
+    def fraction(self, digits: str, start: int, shown: str) -> Any:
+        """Read a number with a point or an exponent that a float can hold."""
+        value = float(digits)
         if math.isinf(value):
             self.complain(start, f"{shown} is too large for a number", "write a finite number")
             return UNUSABLE
-        if value == 0.0 and re.search("[1-9]", re.split("[eE]", match.group())[0]):
+        if value == 0.0 and re.search("[1-9]", re.split("[eE]", digits)[0]):
             self.complain(start, f"{shown} is so small that it would be read as 0", "write 0")
             return UNUSABLE
         return value
 
     def integer(self, digits: str, start: int, shown: str) -> Any:
         """Read a whole number that fits into 64 bits."""
-        if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER:
+        if len(digits) > _LONGEST_INTEGER or abs(int(digits)) > MAX_INTEGER:
             self.complain(
                 start,
                 f"{shown} is too large for a whole number",
@@ -444,7 +461,8 @@ class _Scanner:
             self.stop(start, "JSON strings stand in double quotes", "write \"...\" for '...'")
         if start >= len(self.text):
             self.stop(start, "the text ends in the middle", "look for a bracket that never closes")
-        self.stop(start, f"{self.here()} is not the start of a JSON value", "put text in quotes")
+        found = f"{self.here()} is not the start of a JSON value"
+        return self.stop(start, found, "put text in quotes")
 
     def enter(self) -> None:
         """Go one level down, but not for ever."""
@@ -560,7 +578,7 @@ class _Scanner:
         if self.at >= len(self.text):
             found = f"the text ends before the closing {bracket}"
             self.stop(self.at, found, "look for a bracket that never closes")
-        self.stop(
+        return self.stop(
             self.at,
             f"{self.here()} stands where a comma or {bracket} must stand",
             f"separate entries with commas and close them with {bracket}",
@@ -569,4 +587,8 @@ class _Scanner:
 
 def _quoted(text: str) -> str:
     """Text in JSON's own quotes, for messages."""
-    return json.dumps(text if len(text) <= 60 else text[:57] + "...")
+    return json.dumps(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

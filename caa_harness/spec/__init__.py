@@ -16,7 +16,7 @@ from caa_harness.spec.rules import (
     Row,
     claim_id,
     default_capability_multipliers,
-    file_problem,
+    find_file,
     fold,
     format_multiplier,
     rule_problems,
@@ -91,7 +91,7 @@ _SECTIONS: Final = {
 }
 
 
-class SpecErrors(SpecError):
+class SpecErrors(SpecError):  # noqa: N818  (it is several)
     """Everything that is wrong with a spec and its files, in the order of the text."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -101,11 +101,13 @@ class SpecErrors(SpecError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
+        """List them, one message each."""
         shown = "\n".join(map(str, self.problems[:_MOST_SHOWN]))
         more = len(self.problems) - _MOST_SHOWN
         return f"{shown}\n... and {more} more problems" if more > 0 else shown
 
     def __reduce__(self) -> tuple[object, ...]:
+        """Make the error again on the other side of a process boundary."""
         return (SpecErrors, (self.problems,))
 
 
@@ -220,7 +222,7 @@ def claim_case_id(claim: Claim) -> str:
 
 
 def spec_warnings(spec: BehaviorSpec) -> tuple[str, ...]:
-    """What is allowed in a spec, but makes a result weaker than it looks."""
+    """Name what is allowed in a spec, but makes a result weaker than it looks."""
     warnings = []
     num_held_out = len(spec.held_out)
     if num_held_out < _FEW_HELD_OUT:
@@ -293,9 +295,9 @@ def _rows(document: Document, name: str, definition: str, problems: list[Problem
     reference = section.get("file") if isinstance(section, dict) else None
     if not isinstance(reference, str) or not reference.endswith(".jsonl"):
         return []
-    path, found, remedy = file_problem(document.path, reference)
-    if path is None:
-        problems.append(document.problem([name, "file"], found, remedy))
+    path = find_file(document.path, reference)
+    if isinstance(path, tuple):
+        problems.append(document.problem([name, "file"], *path))
         return []
     try:
         lines = read_jsonl(path)
@@ -396,33 +398,48 @@ def _claim(
     """Make one claim, with its defaults filled in."""
     name = claim_id(value, multipliers)
     assert name is not None
-    parts = {key: one for key, one in value.items() if key not in ("id", "type")}
-    for key in ("multiplier", "at_least", "at_most", "max_loss", "max_share"):
-        if key in parts:
-            parts[key] = float(parts[key]) + 0.0
-    if "multipliers" in parts:
-        parts["multipliers"] = tuple(sorted(float(one) + 0.0 for one in parts["multipliers"]))
-    match value["type"]:
-        case "shift":
-            return ShiftClaim(id=name, position=position, **parts)
-        case "level":
-            return LevelClaim(id=name, position=position, **parts)
-        case "dose_response":
-            defaults = {"multipliers": multipliers, "at_least": 0.0}
-            return DoseResponseClaim(id=name, position=position, **(defaults | parts))
-        case "capability":
-            chosen = default_capability_multipliers(multipliers)
-            filled = {"multipliers": chosen, "metric": "probability"} | parts
-            return CapabilityClaim(id=name, position=position, **filled)
-        case "answer_mass":
-            filled = {"multipliers": multipliers} | parts
-            return AnswerMassClaim(id=name, position=position, **filled)
-        case "letter_part":
-            return LetterPartClaim(id=name, position=position, **parts)
-        case "null":
-            draws = int(parts.pop("draws", _DEFAULT_DRAWS))
-            return NullClaim(id=name, position=position, draws=draws, **parts)
-        case "specificity":
-            against = tuple(parts.pop("against", ()))
-            return SpecificityClaim(id=name, position=position, against=against, **parts)
-    raise AssertionError(value["type"])
+    parts = _claim_defaults(value["type"], multipliers)
+    for key, part in value.items():
+        if key in ("id", "type"):
+            continue
+        if key == "multipliers":
+            parts[key] = tuple(sorted(float(one) + 0.0 for one in part))
+        elif key == "draws":
+            parts[key] = int(part)
+        elif isinstance(part, list):
+            parts[key] = tuple(part)
+        elif isinstance(part, str):
+            parts[key] = part
+        else:
+            parts[key] = float(part) + 0.0
+    return _CLAIM_TYPES[value["type"]](id=name, position=position, **parts)
+
+
+def _claim_defaults(kind: str, multipliers: tuple[float, ...]) -> dict[str, Any]:
+    """Parameters that a claim of this kind has when the file does not say them."""
+    defaults: dict[str, dict[str, Any]] = {
+        "dose_response": {"multipliers": multipliers, "at_least": 0.0},
+        "capability": {
+            "multipliers": default_capability_multipliers(multipliers),
+            "metric": "probability",
+        },
+        "answer_mass": {"multipliers": multipliers},
+        "null": {"draws": _DEFAULT_DRAWS},
+        "specificity": {"against": ()},
+    }
+    return defaults.get(kind, {})
+
+
+_CLAIM_TYPES: Final[dict[str, type[Claim]]] = {
+    one.kind: one
+    for one in (
+        ShiftClaim,
+        LevelClaim,
+        DoseResponseClaim,
+        CapabilityClaim,
+        AnswerMassClaim,
+        LetterPartClaim,
+        NullClaim,
+        SpecificityClaim,
+    )
+}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from caa_harness.spec.schema import did_you_mean, show
 from caa_harness.strict_json import shown_path
@@ -48,6 +48,7 @@ class Row:
         return value if isinstance(value, str) and value.strip() else None
 
     def __str__(self) -> str:
+        """File and line, to point at the row from another one's message."""
         line, _ = self.document.position(self.tokens)
         return f"{shown_path(self.document.path)}:{line}"
 
@@ -57,11 +58,11 @@ Sections = dict[str, list[Row]]
 
 
 def fold(text: str) -> str:
-    """Text without what a reader does not see: case, spacing, compatibility forms.
+    r"""Text without what a reader does not see: case, spacing, compatibility forms.
 
     Examples
     --------
-    >>> fold("  Is it\\n SO? ")
+    >>> fold("  Is it\n SO? ")
     'is it so?'
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -200,7 +201,7 @@ def _letter_problems(row: Row, texts: Mapping[tuple[Token, ...], str]) -> Iterat
 
 
 def _published_problems(row: Row, matching: str, not_matching: str) -> Iterator[Problem]:
-    """A published question must offer the two letters, and the right text under each."""
+    """Hold a published question to its two letters, and the right text under each."""
     published = row.value.get("as_published")
     if not isinstance(published, dict) or not isinstance(published.get("question"), str):
         return
@@ -240,7 +241,7 @@ def _item_problems(row: Row) -> Iterator[Problem]:
             f"correct is {correct}, but there are only {len(options)} options",
             f"count options from 0, so write 0 to {max(len(options) - 1, 0)}",
         )
-    texts = {
+    texts: dict[tuple[Token, ...], str] = {
         ("options", index): text
         for index, text in enumerate(options)
         if isinstance(text, str) and text.strip()
@@ -380,7 +381,7 @@ def _one_claim_problems(
     document: Document, tokens: list[Token], claim: Mapping[str, Any], spec: Mapping[str, Any]
 ) -> Iterator[Problem]:
     low, high = claim.get("at_least"), claim.get("at_most")
-    if claim["type"] == "level" and _is_number(low) and _is_number(high) and low > high:
+    if _is_number(low) and _is_number(high) and low > high and claim["type"] == "level":
         yield document.problem(
             [*tokens, "at_least"],
             f"at_least {show(low)} is above at_most {show(high)}, so nothing can hold",
@@ -439,9 +440,10 @@ def claim_id(claim: Mapping[str, Any], multipliers: Sequence[float]) -> str | No
         named = list(default_capability_multipliers(multipliers))
     else:
         named = []
-    if not all(map(_is_number, named)):
+    numbers = [value for value in named if _is_number(value)]
+    if len(numbers) < len(named):
         return None
-    key = ",".join(f"m{format_multiplier(value)}" for value in sorted(named))
+    key = ",".join(f"m{format_multiplier(value)}" for value in sorted(numbers))
     return f"{kind}[{key}]" if key else kind
 
 
@@ -462,34 +464,37 @@ def format_multiplier(value: float) -> str:
     return f"{float(value) + 0.0:+}".removesuffix(".0")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def file_problem(spec_path: Path, name: str) -> tuple[Path | None, str, str]:
-    """Path of a file that a spec refers to; or None, what is wrong, and what to do.
+def find_file(spec_path: Path, name: str) -> Path | tuple[str, str]:
+    """Path of a file that a spec refers to, or what is wrong with it and what to do.
 
     The file must be a regular one inside the spec's folder, also after links
     are followed.
     """
-    folder = spec_path.parent
-    if "\\" in name or "\x00" in name:
-        return None, f"{show(name)} holds a backslash or a NUL", "write folders with /"
+    if "\\" in name or _CONTROL.search(name):
+        return f"{show(name)} holds a backslash or a control character", "write folders with /"
     if name.startswith(("/", "~")) or re.match(r"[A-Za-z]:", name):
-        return None, f"{show(name)} is an absolute path", "name a file in the spec's own folder"
+        return f"{show(name)} is an absolute path", "name a file in the spec's own folder"
     if ".." in name.split("/"):
-        return None, f"{show(name)} leads out of the spec's folder", "name a file without .."
-    path = folder / name
+        return f"{show(name)} leads out of the spec's folder", "name a file without .."
+    path = spec_path.parent / name
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            found = f"{show(name)} is a link that leads out of the spec's folder"
-            return None, found, "put the file itself into the folder"
-        if not path.exists():
-            near = sorted(one.relative_to(folder).as_posix() for one in path.parent.glob("*.jsonl"))
-            found = f"there is no file {show(name)} beside the spec{did_you_mean(name, near)}"
-            return None, found, "check the name, or write the file"
-        if not path.is_file():
-            return None, f"{show(name)} is not a regular file", "name a file"
+        return _file_on_disk(path, name, spec_path.parent) or path
     except (OSError, RuntimeError) as error:
-        return None, f"{show(name)} cannot be followed: {error}", "check the file and its links"
-    return path, "", ""
+        return f"{show(name)} cannot be followed: {error}", "check the file and its links"
+
+
+def _file_on_disk(path: Path, name: str, folder: Path) -> tuple[str, str] | None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        found = f"{show(name)} is a link that leads out of the spec's folder"
+        return found, "put the file itself into the folder"
+    if not path.exists():
+        near = sorted(one.relative_to(folder).as_posix() for one in path.parent.glob("*.jsonl"))
+        found = f"there is no file {show(name)} beside the spec{did_you_mean(name, near)}"
+        return found, "check the name, or write the file"
+    if not path.is_file():
+        return f"{show(name)} is not a regular file", "name a file"
+    return None

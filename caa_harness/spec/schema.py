@@ -9,20 +9,20 @@ checked, not before.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from caa_harness.strict_json import UNUSABLE
+from caa_harness.strict_json import UNUSABLE, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
-    from caa_harness.strict_json import Document, Problem, Token
+    from caa_harness.strict_json import Document, Problem
 
 _FILE_NAME: Final = "behavior_spec.schema.json"
 _LONGEST_SHOWN: Final = 60
@@ -41,8 +41,7 @@ _PATTERNS: Final = {
     r"\.jsonl$": ("is not the name of a JSONL file", "name a file that ends in .jsonl"),
     r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$": (
         "is not a usable name",
-        "use 1 to 64 letters, digits, dots, underscores and hyphens, "
-        "with a letter or digit at both ends",
+        "use 1 to 64 letters, digits, and . _ - between them",
     ),
     r"^[A-Za-z0-9_.+,\[\]-]{1,80}$": (
         "cannot name a test case",
@@ -72,16 +71,29 @@ def _validator(definition: str | None) -> Validator:
     from jsonschema import Draft7Validator  # noqa: PLC0415  (not before a spec is read)
 
     schema = _schema()
-    if definition is not None:
-        schema = {
-            "$ref": f"#/definitions/{definition}",
-            "definitions": schema["definitions"],
-        }
-    return Draft7Validator(schema)
+    part = schema if definition is None else schema["definitions"][definition]
+    # Written out, because following references takes most of the validator's time.
+    return Draft7Validator(_without_references(part, schema["definitions"]))
+
+
+def _without_references(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """Write the schema with each ``$ref`` replaced by what it points at."""
+    if isinstance(part, list):
+        return [_without_references(one, definitions) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        name = part["$ref"].removeprefix("#/definitions/")
+        return _without_references(definitions[name], definitions)
+    return {
+        key: _without_references(one, definitions)
+        for key, one in part.items()
+        if key != "definitions"
+    }
 
 
 def schema_problems(document: Document, definition: str | None = None) -> Iterator[Problem]:
-    """What ``document`` breaks of the schema, or of one of its ``definitions``.
+    """Find what ``document`` breaks of the schema, or of one of its ``definitions``.
 
     Parts that the parser has complained about already are left alone.
     """
@@ -93,109 +105,150 @@ def schema_problems(document: Document, definition: str | None = None) -> Iterat
         tokens = list(error.absolute_path)
         if error.validator == "additionalProperties":
             yield from _unknown_keys(document, tokens, error)
-        else:
-            found, remedy = _words(tokens, error)
+        elif not _is_misspelt_key(error):
+            found, remedy = _WORDS[str(error.validator)](tokens, error)
             yield document.problem(tokens, found, remedy)
 
 
-def _unknown_keys(
-    document: Document, tokens: list[Token], error: ValidationError
-) -> Iterator[Problem]:
+def _unknown_keys(document: Document, tokens: list[Token], error: Any) -> Iterator[Problem]:
     """One problem per unknown key, at the key."""
     known = error.schema["properties"]
     missing = [name for name in known if name not in error.instance]
     for key in error.instance:
         if key not in known:
+            guess = did_you_mean(key, missing) or did_you_mean(key, list(known))
             yield document.problem(
                 [*tokens, key],
-                f"unknown key {show(key)}{did_you_mean(key, missing)}",
-                f"use one of {', '.join(known)}" if known else "take it away",
+                f"unknown key {show(key)}{guess}",
+                f"use one of {', '.join(known)}",
                 at_key=True,
             )
 
 
-def _words(tokens: list[Token], error: ValidationError) -> tuple[str, str]:
-    """What was found and what to do, for one error of the validator."""
-    instance, wanted = error.instance, error.validator_value
-    name = f"{tokens[-1]} " if tokens and isinstance(tokens[-1], str) else ""
-    match error.validator:
-        case "required":
-            return _missing_key(error, known=error.schema.get("properties", {}))
-        case "type":
-            kinds = [wanted] if isinstance(wanted, str) else list(wanted)
-            kind = " or ".join(_TYPES[one] for one in kinds)
-            return f"{show(instance)} is not {kind}", f"write {kind}"
-        case "enum":
-            choices = ", ".join(show(one) for one in wanted)
-            guess = did_you_mean(instance, [one for one in wanted if isinstance(one, str)])
-            return f"{show(instance)} is not one of the choices{guess}", f"use one of {choices}"
-        case "const":
-            return _not_const(tokens, instance, wanted)
-        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-            return (
-                f"{name}{show(instance)} is out of range",
-                f"choose a number that is {_BOUNDS[error.validator]} {wanted}",
-            )
-        case "minItems":
-            return (
-                f"{name}has {len(instance)} {_entries(len(instance))}",
-                f"give at least {wanted} {_entries(wanted)}",
-            )
-        case "maxItems":
-            return f"{name}has {len(instance)} entries", f"give at most {wanted} entries"
-        case "pattern":
-            says, remedy = _PATTERNS[wanted]
-            return f"{name}{show(instance)} {says}", remedy
-        case "not":
-            return f"{name}0 is the unsteered model", "name a multiplier other than 0"
-        case "oneOf" | "anyOf":
-            return _alternatives(instance, error)
-    raise AssertionError(error.validator)
+def _is_misspelt_key(error: Any) -> bool:
+    """Whether a missing key is there under a name that the unknown key's message corrects."""
+    if error.validator != "required" or error.schema.get("additionalProperties") is not False:
+        return False
+    known = error.schema["properties"]
+    missing = [name for name in known if name not in error.instance]
+    strangers = [name for name in error.instance if name not in known]
+    return any(_closest(name, missing) == _missing_key(error) for name in strangers)
 
 
-def _missing_key(error: ValidationError, known: Iterable[str]) -> tuple[str, str]:
-    """Find the key that the error is about; the validator makes one error per missing key."""
+def _missing_key(error: Any) -> str:
+    """Name the key that the error is about; the validator makes one error per missing key."""
     absent = [key for key in error.validator_value if key not in error.instance]
-    key = next((one for one in absent if error.message.startswith(f"'{one}'")), absent[0])
-    strangers = [one for one in error.instance if one not in set(known)]
-    guess = get_close_matches(key, strangers, n=1)
-    remedy = f"rename {show(guess[0])} to {show(key)}" if guess else f"add {show(key)}: ..."
+    return next(key for key in absent if error.message.startswith(repr(key)))
+
+
+def _words_of_required(_tokens: list[Token], error: Any) -> tuple[str, str]:
+    key = _missing_key(error)
+    strangers = [one for one in error.instance if one not in error.schema["properties"]]
+    near = [one for one in strangers if _closest(one, [key])]
+    remedy = f"rename {show(near[0])} to {show(key)}" if near else f"add {show(key)}: ..."
     return f"the key {show(key)} is missing", remedy
 
 
-def _not_const(tokens: list[Token], instance: Any, wanted: Any) -> tuple[str, str]:
-    if tokens == ["schema_version"]:
+def _words_of_type(_tokens: list[Token], error: Any) -> tuple[str, str]:
+    wanted = error.validator_value
+    kinds = [wanted] if isinstance(wanted, str) else wanted
+    kind = " or ".join(_TYPES[one] for one in kinds)
+    return f"{show(error.instance)} is not {kind}", f"write {kind}"
+
+
+def _words_of_enum(_tokens: list[Token], error: Any) -> tuple[str, str]:
+    choices = error.validator_value
+    return (
+        f"{show(error.instance)} is not one of the choices{did_you_mean(error.instance, choices)}",
+        f"use one of {', '.join(map(show, choices))}",
+    )
+
+
+def _words_of_const(_tokens: list[Token], error: Any) -> tuple[str, str]:
+    found, known = show(error.instance), error.validator_value
+    return (
+        f"schema_version {found} is not known; this version of caa-harness reads {known}",
+        f"write {known}, or install a caa-harness that knows version {found}",
+    )
+
+
+def _words_of_bound(tokens: list[Token], error: Any) -> tuple[str, str]:
+    return (
+        f"{_name(tokens)}{show(error.instance)} is out of range",
+        f"choose a number that is {_BOUNDS[error.validator]} {error.validator_value}",
+    )
+
+
+def _words_of_count(tokens: list[Token], error: Any) -> tuple[str, str]:
+    if tokens == ["held_out"]:
         return (
-            f"schema_version {show(instance)} is not known; this version of caa-harness "
-            f"reads {wanted}",
-            f"write {wanted}, or install a caa-harness that knows version {show(instance)}",
+            "the spec has no held-out questions, so there is nothing to measure",
+            "add questions that do not occur among the pairs",
         )
-    return f"{show(instance)} is not {show(wanted)}", f"write {show(wanted)}"
+    count, wanted = len(error.instance), error.validator_value
+    side = "at least" if error.validator == "minItems" else "at most"
+    return f"{_name(tokens)}has {_entries(count)}", f"give {side} {_entries(wanted)}"
 
 
-def _alternatives(instance: dict[str, Any], error: ValidationError) -> tuple[str, str]:
-    """A choice between keys: none of them there, or too many."""
+def _words_of_pattern(tokens: list[Token], error: Any) -> tuple[str, str]:
+    says, remedy = _PATTERNS[error.validator_value]
+    return f"{_name(tokens)}{show(error.instance)} {says}", remedy
+
+
+def _words_of_not(tokens: list[Token], _error: Any) -> tuple[str, str]:
+    found = f"{_name(tokens)}0 is the unsteered model, which this claim cannot be about"
+    return found, "name a multiplier other than 0"
+
+
+def _words_of_choice(_tokens: list[Token], error: Any) -> tuple[str, str]:
     names = [one["required"][0] for one in error.validator_value]
-    there = [name for name in names if name in instance]
+    there = [name for name in names if name in error.instance]
     if there:
         return f"{' and '.join(there)} stand side by side", f"keep one of {', '.join(names)}"
     return f"neither {' nor '.join(names)} is given", f"add {' or '.join(names)}"
 
 
+_WORDS: Final[dict[str, Callable[[list[Token], Any], tuple[str, str]]]] = {
+    "required": _words_of_required,
+    "type": _words_of_type,
+    "enum": _words_of_enum,
+    "const": _words_of_const,
+    "minimum": _words_of_bound,
+    "maximum": _words_of_bound,
+    "exclusiveMinimum": _words_of_bound,
+    "exclusiveMaximum": _words_of_bound,
+    "minItems": _words_of_count,
+    "maxItems": _words_of_count,
+    "pattern": _words_of_pattern,
+    "not": _words_of_not,
+    "oneOf": _words_of_choice,
+    "anyOf": _words_of_choice,
+}
+"""What was found and what to do, by the schema keyword that is broken."""
+
+
+def _name(tokens: list[Token]) -> str:
+    return f"{tokens[-1]} " if tokens and isinstance(tokens[-1], str) else ""
+
+
 def _entries(count: int) -> str:
-    return "entry" if count == 1 else "entries"
+    return f"{count} {'entry' if count == 1 else 'entries'}"
+
+
+def _closest(word: str, known: Sequence[str]) -> str | None:
+    """Find the known word that is meant, if one is close enough."""
+    by_folded = {one.casefold().replace("-", "_"): one for one in known}
+    close = get_close_matches(word.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else None
 
 
 def did_you_mean(word: object, known: Sequence[str]) -> str:
     """``, did you mean "shift"?`` where a known word is close, else nothing."""
-    if not isinstance(word, str):
-        return ""
-    by_folded = {one.casefold().replace("-", "_"): one for one in known}
-    close = get_close_matches(word.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
-    return f", did you mean {show(by_folded[close[0]])}?" if close else ""
+    closest = _closest(word, known) if isinstance(word, str) else None
+    return f", did you mean {show(closest)}?" if closest else ""
 
 
 def show(value: Any) -> str:
     """JSON text of a value, cut to one short piece, for messages."""
-    text = json.dumps(value, default=repr)
+    text = json.dumps(value, default=lambda _: "...")
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

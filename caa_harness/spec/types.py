@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from caa_harness.errors import SpecError
@@ -31,6 +33,7 @@ class SourcePosition:
     pointer: str
 
     def __str__(self) -> str:
+        """Write the position as messages do."""
         return format_where(self.path, self.line, self.column, self.pointer)
 
 
@@ -110,7 +113,8 @@ class LayerRule:
             number = self.number
         else:
             assert self.fraction is not None
-            number = int(self.fraction * num_layers)
+            # Through the decimal digits: 0.29 of 100 layers is 29, which floats call 28.99.
+            number = math.floor(Fraction(repr(self.fraction)) * num_layers)
         if not 0 <= number < num_layers:
             raise SpecError(
                 f"layer {number} is outside the model {model}, whose {num_layers} layers "
