@@ -33,13 +33,13 @@ FLOORS = {
     "caa_harness.scores": 9,
     "caa_harness.evidence": 10,
     "caa_harness.engines.replay": 9,
-    "caa_harness.claims": 10,
-    "caa_harness.verdict": 11,
-    "caa_harness.report": 12,
-    "caa_harness.pipeline": 13,
-    "caa_harness.published": 13,
-    "caa_harness.cli": 14,
-    "pytest_caa": 14,
+    "caa_harness.claims": 11,
+    "caa_harness.verdict": 12,
+    "caa_harness.report": 13,
+    "caa_harness.pipeline": 14,
+    "caa_harness.published": 14,
+    "caa_harness.cli": 15,
+    "pytest_caa": 15,
 }
 
 # Heavy packages and the only modules that may name them.
