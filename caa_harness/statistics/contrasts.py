@@ -78,17 +78,17 @@ def two_sample_mean(
     (0.1, True)
     """
     assert share > 0.0, share
+    # Adding 0 turns the -0.0 of a mirrored 0 back.
+    mirrored, mirrored_range = sign * other + 0.0, _scaled(other_range, sign)
     single = [
         paired_mean(values, seed=seed, num_resamples=num_resamples, clusters=of, value_range=within)
         for values, of, within in (
             (own, own_clusters, own_range),
-            (sign * other, other_clusters, _scaled(other_range, sign)),
+            (mirrored, other_clusters, mirrored_range),
         )
     ]
     num_clusters = _total(own, own_clusters, other, other_clusters)
-    value_range = tuple(
-        share * a + b for a, b in zip(own_range, _scaled(other_range, sign), strict=True)
-    )
+    value_range = tuple(share * a + b for a, b in zip(own_range, mirrored_range, strict=True))
     regular = [s for s in single if isinstance(s, RankedMean) and s.seed is not None]
     if len(regular) < len(single):
         return SumOfMeans(
@@ -115,7 +115,7 @@ def two_sample_mean(
     welch = StudentMean(**sample, df=df, method="Welch t")
     t = two_sample_bootstrap_t(
         share * independent_values(own, own_clusters, own_range)[0],
-        sign * independent_values(other, other_clusters, other_range)[0],
+        independent_values(mirrored, other_clusters, mirrored_range)[0],
         seed=seed,
         num_resamples=num_resamples,
     )

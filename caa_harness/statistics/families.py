@@ -21,6 +21,7 @@ from caa_harness.statistics.inference import (
     Inference,
     ValueRange,
     minimum_detectable_effect,
+    never_zero,
     one_sided_level,
 )
 
@@ -133,14 +134,14 @@ class NullRank:
         if self._degenerate() is not None:
             return self._rank_p_greater(bound)
         distance = self.observed - float(self.draws.mean()) - bound
-        return float(special.stdtr(len(self.draws) - 1, -distance / self._spread()))
+        return never_zero(special.stdtr(len(self.draws) - 1, -distance / self._spread()))
 
     def p_less(self, bound: float) -> float:
         """One-sided p of H0 "observed minus null >= bound"."""
         if self._degenerate() is not None:
             return self._rank_p_less(bound)
         distance = self.observed - float(self.draws.mean()) - bound
-        return float(special.stdtr(len(self.draws) - 1, distance / self._spread()))
+        return never_zero(special.stdtr(len(self.draws) - 1, distance / self._spread()))
 
     def n_needed(self, bound: float, *, alpha: float, power: float = 0.8) -> int | None:  # noqa: ARG002
         """Return ``None``: more draws narrow the null's mean, not its spread."""

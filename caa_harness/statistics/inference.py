@@ -115,6 +115,11 @@ def upper_share(seen: int, n: int, alpha: float) -> float:
     return 1.0 if seen >= n else float(special.betaincinv(seen + 1, n - seen, 1.0 - alpha))
 
 
+def never_zero(p: float) -> float:
+    """Keep a p that underflows apart from certainty."""
+    return max(float(p), 1e-300)
+
+
 def normal_quantile(probability: float) -> float:
     """Inverse of the standard normal distribution function."""
     return float(special.ndtri(probability))
@@ -211,7 +216,7 @@ def p_by_inversion(low: Callable[[float], float], bound: float) -> float:
     For inferences whose interval is simple and whose p is not.  ``low`` must not
     fall as the level grows.  Levels above one half are not told apart: 1 then.
     """
-    inside, outside = 0.5, 1e-15
+    inside, outside = 0.499, 1e-15
     if not low(inside) > bound:
         return 1.0
     if low(outside) > bound:

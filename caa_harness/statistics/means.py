@@ -22,6 +22,7 @@ from caa_harness.statistics.inference import (
     Inference,
     ValueRange,
     minimum_detectable_effect,
+    never_zero,
     one_sided_level,
     required_n,
     upper_share,
@@ -120,11 +121,11 @@ class StudentMean(_Sample):
 
     def p_greater(self, bound: float) -> float:
         """One-sided p of H0 "mean <= bound"."""
-        return float(special.stdtr(self.df, (bound - self.point) / self.se))
+        return never_zero(special.stdtr(self.df, (bound - self.point) / self.se))
 
     def p_less(self, bound: float) -> float:
         """One-sided p of H0 "mean >= bound"."""
-        return float(special.stdtr(self.df, (self.point - bound) / self.se))
+        return never_zero(special.stdtr(self.df, (self.point - bound) / self.se))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -262,10 +263,8 @@ class SparseMean(_Sample):
         """Probability of so few values on that side, were the bound the truth."""
         if distance <= 0.0:
             return 1.0
-        if distance >= reach:
-            # Only a bound that no value can pass.  The smallest p that n can carry.
-            return 0.5**self.num_values
-        return float(special.bdtr(seen, self.num_values, distance / reach))
+        share = distance / reach if distance < reach else 1.0
+        return never_zero(special.bdtr(seen, self.num_values, share))
 
     def _reason(self) -> str:
         different = self.num_below + self.num_above

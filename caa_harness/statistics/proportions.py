@@ -18,6 +18,7 @@ from caa_harness.statistics.inference import (
     MIN_QUESTIONS,
     Estimate,
     Inference,
+    never_zero,
     normal_quantile,
     one_sided_level,
     upper_normal_quantile,
@@ -86,11 +87,11 @@ class PairedProportions:
 
     def p_greater(self, bound: float) -> float:
         """One-sided p of H0 "difference <= bound"."""
-        return 1.0 if _too_few(self.n) else float(special.ndtr(-self._z(bound)))
+        return 1.0 if _too_few(self.n) else never_zero(special.ndtr(-self._z(bound)))
 
     def p_less(self, bound: float) -> float:
         """One-sided p of H0 "difference >= bound"."""
-        return 1.0 if _too_few(self.n) else float(special.ndtr(self._z(bound)))
+        return 1.0 if _too_few(self.n) else never_zero(special.ndtr(self._z(bound)))
 
     def n_needed(self, bound: float, *, alpha: float, power: float = _DEFAULT_POWER) -> int | None:
         """Questions that would decide against ``bound`` if the shares of flips hold."""
@@ -315,7 +316,7 @@ class Proportion:
         """Probability of at most ``seen``, were ``share`` the truth."""
         if _too_few(self.n) or share <= 0.0 or seen >= self.n:
             return 1.0
-        return float(special.bdtr(seen, self.n, min(share, 1.0)))
+        return never_zero(special.bdtr(seen, self.n, min(share, 1.0)))
 
 
 def proportion(seen: int, n: int) -> Inference:
@@ -390,8 +391,8 @@ class RocArea:
         if _too_few(min(self.num_positive, self.num_negative)) or bound >= 1.0:
             return 1.0
         if bound <= 0.0:
-            return 1.0 if area <= bound else float(np.finfo(np.float64).tiny)
-        return float(special.ndtr((bound - area) / self._sd(bound)))
+            return 1.0 if area <= bound else never_zero(0.0)
+        return never_zero(special.ndtr((bound - area) / self._sd(bound)))
 
     def _sd(self, area: float) -> float:
         """Hanley and McNeil's standard error, with both groups' size replaced by the mean."""
@@ -403,9 +404,9 @@ class RocArea:
     def _bound(self, area: float, z: float) -> float:
         if area <= 0.0:
             return 0.0
-        return float(
-            optimize.brentq(lambda at: area - at - z * self._sd(at), 0.0, area, xtol=1e-14)
-        )
+        # Short of the area itself, where an area of 1 would have no spread left.
+        end = area * (1.0 - 1e-12)
+        return float(optimize.brentq(lambda at: area - at - z * self._sd(at), 0.0, end))
 
 
 def auc(
