@@ -13,18 +13,19 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caa_harness import atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from caa_harness.evaluation import Measurements
     from caa_harness.spec import BehaviorSpec
-    from caa_harness.verdict import BehaviorSummary, Verdict
+    from caa_harness.verdict import BehaviorSummary, Part, Verdict
 
 FORMAT = "caa-report/1"
 PACKAGES = ("caa-harness", "numpy", "scipy", "pytest", "pytest-xdist", "torch", "transformers")
@@ -43,23 +44,27 @@ def plain(value: Any) -> Any:
     >>> plain({"low": float("nan"), "n": 3})
     {'low': None, 'low_missing': 'not a number', 'n': 3}
     """
-    if value is None or isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return plain({name: getattr(value, name) for name in names})
-    if isinstance(value, dict) or hasattr(value, "items"):
-        return _plain_entries(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry) for entry in value]
-    if isinstance(value, Path):
+    if isinstance(value, str | Path):
         return str(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, int):
-        return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    return _plain_container(value)
+
+
+def _plain_container(value: Any) -> Any:
+    """Make what holds other values plain."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain_entries(
+            {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        )
+    if isinstance(value, Mapping):
+        return _plain_entries(value)
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
     message = f"no plain form of {type(value).__name__}"
     raise TypeError(message)
 
@@ -68,12 +73,11 @@ def _plain_entries(entries: Mapping[Any, Any]) -> dict[str, Any]:
     """Make a dict plain, with a reason beside every number that is not finite."""
     found: dict[str, Any] = {}
     for key, entry in entries.items():
-        scalar = (
-            entry.item() if hasattr(entry, "item") and getattr(entry, "ndim", 1) == 0 else entry
-        )
-        found[str(key)] = plain(scalar)
-        if isinstance(scalar, float) and not math.isfinite(scalar):
-            found[f"{key}_missing"] = "not a number" if math.isnan(scalar) else "infinite"
+        # A numpy scalar, without importing numpy.
+        value = entry.item() if hasattr(entry, "item") and not hasattr(entry, "__len__") else entry
+        found[str(key)] = plain(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            found[f"{key}_missing"] = "not a number" if math.isnan(value) else "infinite"
     return found
 
 
@@ -83,7 +87,7 @@ def behavior_document(
     verdicts: Sequence[Verdict],
     summary: BehaviorSummary,
     *,
-    root: Path | None = None,
+    file: str | None = None,
 ) -> dict[str, Any]:
     """Put one spec's numbers and verdicts together, plain.
 
@@ -91,8 +95,8 @@ def behavior_document(
     ----------
     spec, measurements, verdicts, summary
         Of one spec and one run.
-    root : Path, optional
-        Folder that the paths of files are written from.
+    file : str, optional
+        What the report calls the spec's file; else its path.
 
     Returns
     -------
@@ -102,9 +106,10 @@ def behavior_document(
         with its verdict, parts, file and line), ``notes``, ``unscored`` and
         ``open_ended``.
     """
+    file = str(spec.path) if file is None else file
     return {
         "behavior": spec.behavior,
-        "file": _file(spec.path, root),
+        "file": file,
         "description": spec.description,
         "sign": spec.sign,
         "spec_digest": spec.digest,
@@ -115,14 +120,14 @@ def behavior_document(
         "vector": plain(measurements.vector),
         "model": plain(measurements.model),
         "summary": plain(summary),
-        "claims": [_claim_document(verdict, root) for verdict in verdicts],
+        "claims": [_claim_document(verdict, file) for verdict in verdicts],
         "notes": plain(measurements.notes),
         "unscored": plain(measurements.unscored),
         "open_ended": plain(measurements.open_ended),
     }
 
 
-def _claim_document(verdict: Verdict, root: Path | None) -> dict[str, Any]:
+def _claim_document(verdict: Verdict, file: str) -> dict[str, Any]:
     """Put one claim and its verdict together."""
     claim = verdict.claim
     wanted = {
@@ -134,13 +139,13 @@ def _claim_document(verdict: Verdict, root: Path | None) -> dict[str, Any]:
         "id": claim.id,
         "type": claim_type(claim),
         "claim": plain(wanted),
-        "file": _file(claim.position.path, root),
+        "file": file,
         "line": claim.position.line,
         "column": claim.position.column,
         "pointer": claim.position.pointer,
         "outcome": verdict.outcome,
         "reason": verdict.reason,
-        "parts": [plain(part) for part in verdict.parts],
+        "parts": [_part_document(part) for part in verdict.parts],
         "p_pass": plain(verdict.p_pass),
         "p_fail": plain(verdict.p_fail),
         "alpha": plain(verdict.alpha),
@@ -148,11 +153,15 @@ def _claim_document(verdict: Verdict, root: Path | None) -> dict[str, Any]:
     }
 
 
-def _file(path: Path, root: Path | None) -> str:
-    """Write a path from ``root``, where it lies under it."""
-    if root is not None and path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return str(path)
+def _part_document(part: Part) -> dict[str, Any]:
+    """Put one inequality of a claim together, with its numbers as the verdict words them."""
+    return {
+        **plain(part),
+        "is_shown": plain(part.is_shown),
+        "is_refuted": plain(part.is_refuted),
+        "text": part.interval_text,
+        "bound_text": part.bound_text,
+    }
 
 
 def claim_type(claim: object) -> str:
@@ -168,7 +177,7 @@ def claim_type(claim: object) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
 
 
-def report_document(  # noqa: PLR0913  (a report is the sum of a session)
+def report_document(
     *,
     behaviors: Mapping[str, dict[str, Any]],
     cases: Sequence[dict[str, Any]],

@@ -18,22 +18,23 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
 
 WIDTH = 80
-STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "error": "bold red"}
+MAX_NOTES = 10
+STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 """No lines but one of dashes under the head."""
-MAX_DECIMALS = 8
 
 LEGEND = (
-    "How to read this. The score of a question is the probability of the answer that shows the "
-    "behavior, of the two offered, over both letter orders; 'unsteered' is its mean. A shift is "
-    "steered minus unsteered at that multiplier; 'letter' is what the letters A and B moved, and is "
-    "no behavior. 'mass' is p(A) + p(B): where it is low, a score means little. 'capability' is the "
-    "worst change of the probe over the multipliers claimed, against its bound. [low, high] is the "
-    "interval at the level each number is judged at. pass: shown; fail: refuted; inconclusive: "
-    "too few questions to say, which is not a pass."
+    "How to read it: 'unsteered' is the mean probability of the answer that shows the behavior, "
+    "of the two offered, over both letter orders; below it, the lowest mean p(A) + p(B) "
+    "at the multipliers shown ('mass': where it is low, a score means little). "
+    "A 'shift' is steered minus unsteered; below it, how far steering moved the letters "
+    "themselves. 'capability' is the probe, steered minus unsteered, where it comes closest to "
+    "its bound. [low,high] of capability is the interval the claim was judged at; the others have "
+    "the spec's confidence, each alone. pass: shown; fail: refuted; inconclusive: too few "
+    "questions to tell, and no pass."
 )
 
 
@@ -49,107 +50,231 @@ def verdict_block(behavior: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     -------
     str
         Plain lines of at most 80 columns, unless a path is longer.
-
     """
-    lines = [f"{claim['file']}:{claim['line']}: {claim['id']} - {claim['outcome'].upper()}"]
+    lines = [f"{claim['file']}:{claim['line']}: {claim['id']}: {claim['outcome']}"]
     lines += _wrapped(claim["reason"])
     if claim["parts"]:
-        lines += ["", *render([_parts_table(claim["parts"])]).splitlines()]
-    lines += ["", *_wrapped(_levels(claim))]
+        lines += ["", render([_parts_table(claim["parts"])])]
+    lines += ["", *_wrapped(_error_rate(claim))]
     lines += _wrapped(
-        f"{behavior['behavior']}, {behavior['num_held_out']} held-out questions, layer "
-        f"{behavior['layer']}, spec {behavior['spec_digest'][:12]}; {model_line(behavior['model'])}"
+        f"{behavior['behavior']}: {behavior['num_held_out']} held-out questions, layer "
+        f"{behavior['layer']}, spec {behavior['spec_digest'][:12]}"
     )
+    lines += _wrapped(model_line(behavior["model"]))
     for warning in claim["warnings"]:
         lines += _wrapped(f"warning: {warning}")
     return "\n".join(lines)
 
 
-def _levels(claim: Mapping[str, Any]) -> str:
+def _error_rate(claim: Mapping[str, Any]) -> str:
     """Say at which error rate the claim was judged."""
+    p_pass, p_fail = (_p_value(claim[key]) for key in ("p_pass", "p_fail"))
     return (
-        f"pass needs p <= {number(claim['alpha'], 4)}: p(pass) {number(claim['p_pass'], 4)}, "
-        f"p(fail) {number(claim['p_fail'], 4)}, Holm-adjusted over the spec's claims"
+        f"p(pass) {p_pass}, p(fail) {p_fail}; "
+        f"{claim['alpha']:.2g} or less decides (one-sided, Holm-adjusted over the spec's claims)"
     )
 
 
 def _parts_table(parts: Sequence[Mapping[str, Any]]) -> Table:
     """Show each inequality of a claim on a line."""
-    table = _table()
-    for name, justify in (
-        ("part", "left"),
-        ("estimate", "right"),
-        ("interval", "left"),
-        ("bound", "left"),
-        ("n", "right"),
-        ("n to decide", "right"),
-    ):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table = _table("part", "estimate", "bound", "confidence", "n", "n to decide", right=(3, 4, 5))
     for part in parts:
-        estimate = part["estimate"]
-        decimals = decimals_for(estimate["low"], estimate["high"], part["bound"])
-        sign = ">=" if part["direction"] == "at_least" else "<="
+        sign = ">" if part["direction"] == "at_least" else "<"
         needed = part["n_needed"]
+        confidence = part["estimate"]["confidence"]
         table.add_row(
-            part["name"],
-            number(estimate["point"], decimals),
-            f"{interval(estimate, decimals)} {_percent(estimate['confidence'])}",
-            f"{sign} {number(part['bound'], decimals)}",
-            str(estimate["n"]),
+            part["name"] + ("" if part["is_required"] else " (not refuted)"),
+            part["text"],
+            f"{sign} {part['bound_text']}",
+            "-" if confidence is None else f"{confidence:.2%}",
+            str(part["estimate"]["n"]),
             "-" if needed is None else str(needed),
         )
     return table
 
 
-def model_line(model: Mapping[str, Any]) -> str:
-    """Name a model in one line."""
+def session_summary(
+    document: Mapping[str, Any], *, legend: bool = True, color: bool = False
+) -> str:
+    """Write the table of a session: a row per behavior, the counts, the models.
+
+    Parameters
+    ----------
+    document
+        A ``caa-report/1``.
+    legend : bool
+        Whether to say how to read it.
+    color : bool
+        Whether to add the terminal's colours; the words are the same.
+
+    Returns
+    -------
+    str
+        Lines of at most 80 columns.
+    """
+    judged = {case["case"] for case in document["cases"] if case["judged"]}
+    table = _table("behavior", "unsteered", "shift at -1", "shift at +1", "capability", "outcome")
+    for number, behavior in enumerate(document["behaviors"]):
+        if number:
+            table.add_row()
+        table.add_row(*_row(behavior, judged))
+    parts: list[RenderableType] = [table, "", _counts(document["counts"])]
+    models = dict.fromkeys(model_line(entry["model"]) for entry in document["behaviors"])
+    parts += [Text(line) for model in models for line in _wrapped(model)]
+    parts += [Text(line) for note in _notes(document) for line in _wrapped(note)]
+    if legend:
+        parts += ["", *(Text(line) for line in _wrapped(LEGEND))]
+    return render(parts, color=color)
+
+
+def _row(behavior: Mapping[str, Any], judged: set[str]) -> tuple[Text | str, ...]:
+    """Write one behavior's cells, three lines each."""
+    steps = behavior["summary"]["multipliers"]
+    unsteered = next(step for step in steps if step["multiplier"] == 0)
+    below, above = _nearest(steps, -1.0), _nearest(steps, 1.0)
+    shown = [step for step in (below, unsteered, above) if step is not None]
+    masses = [step["mass_mean"] for step in shown if step["mass_mean"] is not None]
+    score = unsteered["score"]
     return (
-        f"model {model['name']} ({model['architecture']}, {model['num_layers']} layers, "
-        f"{model['dtype']} on {model['device']}, template {model['template']}, "
-        f"weights {model['weights_digest'][:12]})"
+        f"{behavior['behavior']}\nlayer {behavior['layer']}, n {score['n']}",
+        f"{short(score['point'])}\n{interval(score)}\nmass {short(min(masses, default=None))}",
+        _shift_cell(below, -1.0),
+        _shift_cell(above, 1.0),
+        _capability_cell(behavior),
+        _outcome_cell(behavior, judged),
     )
 
 
-def number(value: float | None, decimals: int = 3) -> str:
-    """Write a number; one that is missing says so.
+def _nearest(steps: Sequence[Mapping[str, Any]], wanted: float) -> Mapping[str, Any] | None:
+    """Take the multiplier of the wanted sign that is nearest to the wanted one."""
+    same = [step for step in steps if step["multiplier"] * wanted > 0]
+    return min(same, key=lambda step: abs(step["multiplier"] - wanted), default=None)
+
+
+def _shift_cell(step: Mapping[str, Any] | None, wanted: float) -> str:
+    """Write a shift with its interval and the letter's move."""
+    if step is None or step["shift"] is None:
+        return "-"
+    where = "" if step["multiplier"] == wanted else f" ({step['multiplier']:+g})"
+    letter = "-" if step["letter"] is None else short(step["letter"]["point"], sign="+")
+    shift = step["shift"]
+    first = short(shift["point"], sign="+") + where
+    return f"{first}\n{interval(shift, sign='+')}\nletter {letter}"
+
+
+def _capability_cell(behavior: Mapping[str, Any]) -> str:
+    """Write the judged capability part that comes closest to its bound, or the lowest loss."""
+    parts = [
+        part
+        for claim in behavior["claims"]
+        if claim["type"] == "capability"
+        for part in claim["parts"]
+        if part["estimate"]["low"] is not None
+    ]
+    if parts:
+        part = min(parts, key=lambda part: part["estimate"]["low"] - part["bound"])
+        decimals = _decimals(part["estimate"], part["bound"])
+        estimate, bound = part["estimate"], short(part["bound"], sign="+")
+        first = short(estimate["point"], decimals, sign="+")
+        return f"{first}\n{interval(estimate, decimals, sign='+')}\nbound {bound}"
+    losses = [step["capability_loss"] for step in behavior["summary"]["multipliers"]]
+    losses = [loss for loss in losses if loss is not None and loss["low"] is not None]
+    if not losses:
+        return "-"
+    worst = min(losses, key=lambda loss: loss["low"])
+    first = short(worst["point"], 3, sign="+")
+    return f"{first}\n{interval(worst, 3, sign='+')}\nno bound"
+
+
+def _outcome_cell(behavior: Mapping[str, Any], judged: set[str]) -> Text:
+    """Say what became of the claims that were judged in this session."""
+    outcomes = [
+        claim["outcome"]
+        for claim in behavior["claims"]
+        if f"{behavior['file']}::{claim['id']}" in judged
+    ]
+    worst = next(name for name in ("fail", "inconclusive", "pass") if name in outcomes)
+    cell = Text(worst, style=STYLES[worst])
+    cell.append(f"\n{outcomes.count('pass')} of {len(outcomes)}", style="default not bold")
+    left_out = len(behavior["claims"]) - len(outcomes)
+    if left_out:
+        cell.append(f"\n{left_out} not run", style="default not bold")
+    return cell
+
+
+def _counts(counts: Mapping[str, int]) -> Text:
+    """Count the claims by outcome; every outcome has a word."""
+    words = [(f"{counts[name]} {name}", STYLES[name]) for name in ("pass", "fail", "inconclusive")]
+    if counts["not_judged"]:
+        words.append((f"{counts['not_judged']} not judged", "bold red"))
+    line = Text("claims: ")
+    for place, (word, style) in enumerate(words):
+        line.append(", " if place else "")
+        line.append(word, style=style if not word.startswith("0 ") else "")
+    return line
+
+
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    """Collect what a reader should know besides the numbers."""
+    notes = [
+        f"note: {behavior['behavior']}: {note}"
+        for behavior in document["behaviors"]
+        for note in (*behavior["notes"], *behavior["summary"]["warnings"])
+    ]
+    notes = list(dict.fromkeys(notes))
+    more = len(notes) - MAX_NOTES
+    return notes[:MAX_NOTES] + ([f"note: {more} more in the JSON report"] if more > 0 else [])
+
+
+def model_line(model: Mapping[str, Any]) -> str:
+    """Name a model in one sentence."""
+    return (
+        f"model {model['name']}: {model['architecture']}, {model['num_layers']} layers, "
+        f"{model['dtype']} on {model['device']}, template {model['template']}, "
+        f"weights {model['weights_digest'][:12]}"
+    )
+
+
+def _p_value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def short(value: float | None, decimals: int = 2, *, sign: str = "") -> str:
+    """Write a number without the zero before its point; one that is missing is a dash.
 
     Examples
     --------
-    >>> number(0.25), number(None)
-    ('0.250', 'none')
+    >>> short(0.25), short(-0.25, 3, sign="+"), short(1.0), short(None)
+    ('.25', '-.250', '1.00', '-')
     """
-    return "none" if value is None else f"{value:.{decimals}f}"
+    if value is None:
+        return "-"
+    text = f"{value:{sign}.{decimals}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and "0." in text[:3] else text
 
 
-def decimals_for(*values: float | None, least: int = 3) -> int:
-    """Choose decimals so that no two different values look alike, as far as 8 go.
-
-    Examples
-    --------
-    A lower end of 0.09996 does not reach a bound of 0.1, and must not look so:
-
-    >>> decimals_for(0.09996, 0.14, 0.1)
-    5
-    """
-    found = sorted({value for value in values if value is not None})
-    for decimals in range(least, MAX_DECIMALS):
-        if len({f"{value:.{decimals}f}" for value in found}) == len(found):
-            return decimals
-    return MAX_DECIMALS
-
-
-def interval(estimate: Mapping[str, Any], decimals: int) -> str:
+def interval(estimate: Mapping[str, Any], decimals: int = 2, *, sign: str = "") -> str:
     """Write an estimate's interval."""
-    return f"[{number(estimate['low'], decimals)}, {number(estimate['high'], decimals)}]"
+    low, high = (short(estimate[end], decimals, sign=sign) for end in ("low", "high"))
+    return f"[{low},{high}]"
 
 
-def _percent(confidence: float) -> str:
-    return f"{confidence:.2%}".replace(".00%", "%")
+def _decimals(estimate: Mapping[str, Any], bound: float, least: int = 3, most: int = 8) -> int:
+    """Choose decimals that keep the ends of an interval on their side of the bound."""
+    ends = [estimate[end] for end in ("low", "high") if estimate[end] is not None]
+    for decimals in range(least, most):
+        if all((round(end, decimals) > bound) == (end > bound) for end in ends):
+            return decimals
+    return most
 
 
-def _table() -> Table:
+def _table(*names: str, right: Sequence[int] = ()) -> Table:
     """Make a table with nothing but a rule under its head."""
-    return Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(names):
+        justify: JustifyMethod = "right" if place in right else "left"
+        table.add_column(name, justify=justify, overflow="fold")
+    return table
 
 
 def _wrapped(words: str) -> list[str]:
@@ -164,6 +289,7 @@ def render(parts: Iterable[RenderableType], *, color: bool = False) -> str:
         width=WIDTH,
         force_terminal=color,
         color_system="standard" if color else None,
+        no_color=not color,
         highlight=False,
         emoji=False,
         markup=False,

@@ -122,14 +122,14 @@ def _case(path: Path, spec: BehaviorSpec, claim: Claim) -> Callable[..., None]:
 
     kind = claim_type(claim)
 
-    @getattr(pytest.mark, f"caa_{kind}")
-    @pytest.mark.caa(spec=str(path), behavior=spec.behavior, claim=claim.id, type=kind)
     def judge_claim(request: pytest.FixtureRequest, caa_run: Run) -> None:
         from pytest_caa.judging import settle
 
         settle(request.node, caa_run, path)
 
-    return judge_claim
+    marked = pytest.mark.caa(spec=str(path), behavior=spec.behavior, claim=claim.id, type=kind)
+    by_type: pytest.MarkDecorator = getattr(pytest.mark, f"caa_{kind}")
+    return by_type(marked(judge_claim))
 
 
 def is_spec(path: Path | str, patterns: Iterable[str]) -> bool:
@@ -148,7 +148,7 @@ def collect_file(file_path: Path, parent: pytest.Collector) -> BehaviorFile | No
 
 def generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that is marked ``caa(specs=FOLDER)`` once per spec."""
-    marks = [mark for mark in metafunc.definition.iter_markers("caa")]
+    marks = list(metafunc.definition.iter_markers("caa"))
     if not marks:
         return
     mark = marks[0]

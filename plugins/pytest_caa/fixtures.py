@@ -41,7 +41,7 @@ def _in_its_own_words() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def caa_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The harness's run: options, one engine opened when first needed, one measurement per spec."""
+    """Give the harness's run: one engine, opened when first needed, one measurement per spec."""
     from caa_harness.pipeline import Run, RunOptions
 
     config = request.config
@@ -55,14 +55,14 @@ def caa_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def caa_engine(caa_run: Run) -> Engine:
-    """The model of ``--caa-model``, opened once per session (and worker)."""
+    """Give the model of ``--caa-model``, opened once per session (and worker)."""
     with _in_its_own_words():
         return caa_run.engine
 
 
 @pytest.fixture
 def caa_spec(request: pytest.FixtureRequest, caa_run: Run) -> BehaviorSpec:
-    """The behavior spec that the test's marker names.
+    """Give the behavior spec that the test's marker names.
 
     ``@pytest.mark.caa(spec="x.behavior.json")`` names one file,
     ``@pytest.mark.caa(specs="behavior_specs")`` makes one case per file of a
@@ -84,20 +84,20 @@ def caa_spec(request: pytest.FixtureRequest, caa_run: Run) -> BehaviorSpec:
 
 @pytest.fixture
 def caa_vector(caa_run: Run, caa_spec: BehaviorSpec) -> SteeringVector:
-    """The steering vector of the test's spec, computed once per session."""
+    """Give the steering vector of the test's spec, computed once per session."""
     with _in_its_own_words():
         return caa_run.vector(caa_spec)
 
 
 @pytest.fixture
 def caa_measurements(caa_run: Run, caa_spec: BehaviorSpec) -> Measurements:
-    """Everything measured for the test's spec, once per session: plain arrays, nothing judged."""
+    """Give everything measured for the test's spec: plain arrays, nothing judged."""
     with _in_its_own_words():
         return caa_run.measurements(caa_spec)
 
 
 @pytest.fixture
 def caa_verdicts(caa_run: Run, caa_spec: BehaviorSpec) -> tuple[Verdict, ...]:
-    """The verdicts on every claim of the test's spec, in the file's order."""
+    """Give the verdicts on every claim of the test's spec, in the file's order."""
     with _in_its_own_words():
         return caa_run.verdicts(caa_spec)

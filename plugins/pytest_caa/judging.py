@@ -40,7 +40,13 @@ def settle(case: ClaimCase, run: Run, path: Path) -> None:
     case.config.stash[bar_key].title = spec.behavior
     measurements = run.measurements(spec)
     _check_model(measurements, settings.require)
-    behavior = behavior_document(spec, measurements, run.verdicts(spec), run.summary(spec), root=case.config.rootpath)
+    behavior = behavior_document(
+        spec,
+        measurements,
+        run.verdicts(spec),
+        run.summary(spec),
+        file=case.nodeid.partition("::")[0],
+    )
     claim = next(entry for entry in behavior["claims"] if entry["id"] == case.claim.id)
     case.stash[record_key] = {"behavior": behavior, "claim": claim["id"]}
     case.user_properties.extend(properties(behavior, claim))

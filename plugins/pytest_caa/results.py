@@ -177,7 +177,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         return
     record: dict[str, Any] = {}
     if call.when == "call" and record_key in item.stash:
-        record = dict(item.stash[record_key])
+        record = item.stash[record_key]
     elif call.excinfo is not None and isinstance(call.excinfo.value, HarnessError):
         record = {"error": str(call.excinfo.value)}
     if record:

@@ -40,15 +40,17 @@ def write_summary(
     path = config.stash[settings_key].json
     if path is not None and path.exists() and verbosity >= QUIETEST_TABLE:
         state = "complete" if document["complete"] else "incomplete"
-        reporter.write_line(f"report: {os.path.relpath(path, config.invocation_params.dir)} ({state})")
+        reporter.write_line(
+            f"report: {os.path.relpath(path, config.invocation_params.dir)} ({state})"
+        )
     for problem in results.problems:
         reporter.write_line(f"caa-harness: {problem}", red=True)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(document):
+        for line in github_annotations(document):
             reporter.write_line(line)
 
 
-def annotations(document: dict[str, Any]) -> Iterator[str]:
+def github_annotations(document: dict[str, Any]) -> Iterator[str]:
     """Point GitHub at the claims that are not supported."""
     wanted = {"failed": "error", "passed": "warning", "skipped": "warning"}
     outcomes = {case["case"]: case["outcome"] for case in document["cases"]}

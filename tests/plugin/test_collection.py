@@ -158,9 +158,10 @@ def test_the_markers_are_listed_with_their_arguments(pytester):
 
 
 def test_every_claim_type_of_the_format_has_its_marker():
+    from pytest_caa.options import CLAIM_TYPES
+
     import caa_harness.spec
     from caa_harness.report.document import claim_type
-    from pytest_caa.options import CLAIM_TYPES
 
     kinds = [
         claim_type(kind.__new__(kind))
