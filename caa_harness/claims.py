@@ -7,9 +7,10 @@ the numbers decide, and at which error rate, is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,8 @@ NULL_KINDS = ("random", "shuffled")
 MAX_RANK_P = 0.05
 """A vector must rank at least this high among null draws to pass."""
 MAX_WRONG_WAY = 1 / 3
+_DRAWS_BEYOND = 4
+"""Resamples that should lie beyond a bound rejected at the level they are drawn for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +54,8 @@ class Requirement:
     """``None``: a pass needs this shown.  Else: a pass needs it not refuted at this level."""
     is_difference: bool = True
     """Whether the number is printed with its sign."""
+    redraw: Callable[[int], Inference] | None = None
+    """The same inference with another number of resamples, where it draws any."""
 
     @property
     def is_required(self) -> bool:
@@ -66,6 +71,20 @@ class Requirement:
     def p_violated(self) -> float:
         """One-sided p of "this holds": small speaks against the claim."""
         return self._p(above=self.direction == "at_most")
+
+    def resolved(self, num_resamples: int, *, pass_level: float, fail_level: float) -> Requirement:
+        """Draw more where no resample reaches the bound, and so few cannot say more than that.
+
+        ``num_resamples`` of them leave a p of at least ``1 / (num_resamples + 1)``, which
+        may be more than the level that many claims and parts leave each other.
+        """
+        if self.redraw is None:
+            return self
+        floor = 1.0 / (num_resamples + 1)
+        for p, level in ((self.p_holds, pass_level), (self.p_violated, fail_level)):
+            if p <= floor and level < floor:
+                return replace(self, inference=self.redraw(math.ceil(_DRAWS_BEYOND / level)))
+        return self
 
     def estimate(self, level: float) -> Estimate:
         """Estimate with each end at one-sided ``level``; the wider of two methods if there are."""
@@ -136,7 +155,7 @@ def _shift(claim: ShiftClaim, evidence: Evidence) -> Case:
         warnings.append(f"{wrong:.0%} of the questions move the wrong way")
     requirements = _between(
         f"shift at {format_multiplier(claim.multiplier)}",
-        moves.infer(),
+        moves,
         claim.at_least,
         claim.at_most,
     )
@@ -153,7 +172,7 @@ def _level(claim: LevelClaim, evidence: Evidence) -> Case:
     levels = evidence.column(evidence.at(evidence.score, claim.multiplier), value_range=(0.0, 1.0))
     requirements = _between(
         f"level at {format_multiplier(claim.multiplier)}",
-        levels.infer(),
+        levels,
         claim.at_least,
         claim.at_most,
         is_difference=False,
@@ -183,18 +202,22 @@ def _dose_response(claim: DoseResponseClaim, evidence: Evidence) -> Case:
     must = Requirement(
         name="slope per unit multiplier",
         inference=slope.infer(),
+        redraw=slope.infer,
         bound=claim.at_least,
         direction="at_least",
     )
     steps = tuple(
         Requirement(
             name=f"step from {format_multiplier(low)} to {format_multiplier(high)}",
-            inference=evidence.column(step).infer(),
+            inference=step.infer(),
+            redraw=step.infer,
             bound=0.0,
             direction="at_least",
             veto_alpha=veto_alpha,
         )
-        for low, high, step in zip(doses, doses[1:], statistics.adjacent_steps(table), strict=False)
+        for low, high, step in zip(
+            doses, doses[1:], map(evidence.column, statistics.adjacent_steps(table)), strict=False
+        )
     )
     drops = tuple(
         f"{step.name} drops by {-step.inference.estimate(0.95).point:.3g} (p = "
@@ -214,7 +237,7 @@ def _capability(claim: CapabilityClaim, evidence: Evidence) -> Case:
     """Steered minus unsteered result on the probe, not below ``-max_loss`` (non-inferiority)."""
     requirements, warnings = [], []
     for multiplier in claim.multipliers:
-        inference, warned = _probe_loss(evidence, multiplier, claim.metric)
+        inference, redraw, warned = _probe_loss(evidence, multiplier, claim.metric)
         warnings += [note for note in warned if note not in warnings]
         requirements.append(
             Requirement(
@@ -222,6 +245,7 @@ def _capability(claim: CapabilityClaim, evidence: Evidence) -> Case:
                 inference=inference,
                 bound=-claim.max_loss,
                 direction="at_least",
+                redraw=redraw,
             )
         )
     return Case(requirements=tuple(requirements), warnings=tuple(warnings), unit="probe items")
@@ -242,6 +266,7 @@ def _answer_mass(claim: AnswerMassClaim, evidence: Evidence) -> Case:
                 inference=column.infer(),
                 bound=claim.at_least,
                 direction="at_least",
+                redraw=column.infer,
                 is_difference=False,
             )
         )
@@ -285,6 +310,7 @@ def _letter_part(claim: LetterPartClaim, evidence: Evidence) -> Case:
             inference=column.infer(),
             bound=0.0,
             direction="at_most",
+            redraw=column.infer,
         )
         for word, column in (("move to A", up), ("move to B", down))
     )
@@ -361,25 +387,18 @@ def _specificity(claim: SpecificityClaim, evidence: Evidence) -> Case:
         other = _other_moves(evidence, name, claim.multiplier)
         moved[name] = float(other.values.mean())
         warnings += [f"{name}: {note}" for note in other.warnings]
-        requirements += [
-            Requirement(
-                name=f"{claim.max_share:.3g} x own move {word} {name}'s at "
-                f"{format_multiplier(claim.multiplier)}",
-                inference=statistics.two_sample_mean(
-                    own.values,
-                    other.values,
-                    share=claim.max_share,
-                    sign=sign,
-                    seed=own.seed,
-                    num_resamples=own.num_resamples,
-                    own_clusters=own.clusters,
-                    other_clusters=other.clusters,
-                ),
-                bound=0.0,
-                direction="at_least",
+        for word, sign in _SIDES:
+            infer = partial(_room, own, other, claim.max_share, sign)
+            requirements.append(
+                Requirement(
+                    name=f"{claim.max_share:.3g} x own move {word} {name}'s at "
+                    f"{format_multiplier(claim.multiplier)}",
+                    inference=infer(own.num_resamples),
+                    bound=0.0,
+                    direction="at_least",
+                    redraw=infer,
+                )
             )
-            for word, sign in _SIDES
-        ]
     farthest = max(moved, key=lambda name: abs(moved[name]))
     own_move = float(own.values.mean()) * np.sign(claim.multiplier)
     fact = f"own move {own_move:+.3g}, farthest other {farthest} {moved[farthest]:+.3g}"
@@ -396,13 +415,14 @@ _SIDES: tuple[tuple[str, Literal[-1, 1]], ...] = (("minus", -1), ("plus", 1))
 
 def _between(
     name: str,
-    inference: Inference,
+    column: Column,
     at_least: float | None,
     at_most: float | None,
     *,
     is_difference: bool = True,
 ) -> tuple[Requirement, ...]:
     """One requirement per bound that is set."""
+    inference = column.infer()
     sides: tuple[tuple[Direction, float | None], ...] = (
         ("at_least", at_least),
         ("at_most", at_most),
@@ -414,6 +434,7 @@ def _between(
             bound=bound,
             direction=direction,
             is_difference=is_difference,
+            redraw=column.infer,
         )
         for direction, bound in sides
         if bound is not None
@@ -428,10 +449,26 @@ def _degenerate(requirements: Iterable[Requirement]) -> tuple[str, ...]:
     return tuple(f"{name}: {why}" for why, name in found.items() if why is not None)
 
 
+def _room(
+    own: Column, other: Column, share: float, sign: Literal[-1, 1], num_resamples: int
+) -> Inference:
+    """Infer what is left of a share of the own move beside another behaviour's."""
+    return statistics.two_sample_mean(
+        own.values,
+        other.values,
+        share=share,
+        sign=sign,
+        seed=own.seed,
+        num_resamples=num_resamples,
+        own_clusters=own.clusters,
+        other_clusters=other.clusters,
+    )
+
+
 def _probe_loss(
     evidence: Evidence, multiplier: float, metric: str
-) -> tuple[Inference, tuple[str, ...]]:
-    """Infer steered minus unsteered result on the capability probe."""
+) -> tuple[Inference, Callable[[int], Inference] | None, tuple[str, ...]]:
+    """Infer steered minus unsteered result on the capability probe, and how to draw more."""
     probe = evidence.measurements.capability
     if probe is None:
         raise Undecidable("the capability probe was not measured")
@@ -442,9 +479,9 @@ def _probe_loss(
     losses = table[steered] - table[unsteered]
     column = evidence.column(losses, clusters=(None,) * len(losses), unit="probe items")
     if is_probability:
-        return column.infer(), column.warnings
+        return column.infer(), column.infer, column.warnings
     right = table[:, np.isfinite(losses)] > 0.5  # noqa: PLR2004
-    return statistics.paired_binary(right[unsteered], right[steered]), column.warnings
+    return statistics.paired_binary(right[unsteered], right[steered]), None, column.warnings
 
 
 def _null_moves(

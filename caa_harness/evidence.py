@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from caa_harness import scores, statistics
+from caa_harness.errors import MeasurementError
 from caa_harness.measurements import Measurements
 from caa_harness.spec import BehaviorSpec, format_multiplier
 from caa_harness.statistics import MIN_QUESTIONS, Inference, ValueRange
@@ -24,6 +25,8 @@ MAX_UNSCORED = 0.10
 """Share of questions without a score above which nothing is decided."""
 SATURATION_MARGIN = 0.02
 MAX_SATURATED = 0.5
+_ROUNDING = 1e-3
+"""How far above 0 a log-probability may lie when half precision made it."""
 
 
 class Undecidable(Exception):  # noqa: N818  (a result on its way into a Case, never an error)
@@ -41,14 +44,14 @@ class Column:
     num_resamples: int
     warnings: tuple[str, ...]
 
-    def infer(self) -> Inference:
-        """Infer the mean over questions."""
+    def infer(self, num_resamples: int | None = None) -> Inference:
+        """Infer the mean over questions, with the spec's number of resamples or another."""
         return statistics.paired_mean(
             self.values,
             clusters=self.clusters,
             value_range=self.value_range,
             seed=self.seed,
-            num_resamples=self.num_resamples,
+            num_resamples=num_resamples or self.num_resamples,
         )
 
     def mirrored(self, sign: float) -> Column:
@@ -138,6 +141,78 @@ class Evidence:
             f"{at_the_end.sum()} of {len(base)} unsteered scores lie within {SATURATION_MARGIN:g}"
         )
         return (f"{told} of 0 or 1: saturated, shifts are understated",)
+
+
+def check_match(spec: BehaviorSpec, measurements: Measurements, layer: int | None) -> None:
+    """Refuse measurements that were made for something else, or are damaged.
+
+    Raises
+    ------
+    MeasurementError
+        When behaviour, spec, layer, scoring or questions differ, or a table is not of
+        log-probabilities with a row per question.
+    """
+    card = measurements.model
+    asked = spec.layer.resolve(num_layers=card.num_layers, model=card.name)
+    asked = asked if layer is None else layer
+    questions = sorted(question.digest for question in spec.held_out)
+    for what, found, wanted in (
+        ("behavior", measurements.behavior, spec.behavior),
+        ("spec digest", measurements.spec_digest, spec.digest),
+        ("scoring", measurements.scoring, spec.scoring),
+        ("layer", measurements.vector.layer, asked),
+        ("set of held-out questions", sorted(measurements.questions), questions),
+    ):
+        if found != wanted:
+            told = "" if isinstance(found, list) else f" {found}, not {wanted}"
+            raise MeasurementError(
+                f"measurements of another {what}{told}",
+                where=f"{measurements.behavior} on {card.name}",
+                remedy="measure again with this spec, or judge with the spec they were made for",
+            )
+    probe = measurements.capability
+    right = [item.correct for item in spec.capability]
+    if probe is not None and right and probe.correct.tolist() != right:
+        raise MeasurementError(
+            "measurements of another capability probe",
+            where=f"{measurements.behavior} on {card.name}",
+            remedy="measure again with this spec, or judge with the spec they were made for",
+        )
+    _check_shapes(measurements)
+
+
+def _check_shapes(measurements: Measurements) -> None:
+    """Refuse tables whose rows are not the questions, or whose numbers are no log-probabilities."""
+    answers = measurements.answer_logprobs
+    asked = len(measurements.questions)
+    tables = [("answers", answers, len(measurements.multipliers), asked)]
+    tables += [("clusters", answers, len(answers), len(measurements.clusters))]
+    tables += [
+        (f"{null.kind} nulls", null.answer_logprobs, len(null.answer_logprobs), asked)
+        for null in measurements.nulls
+    ]
+    tables += [
+        (
+            f"answers of {other.behavior}",
+            other.answer_logprobs,
+            len(other.multipliers),
+            len(other.clusters),
+        )
+        for other in measurements.others
+    ]
+    for name, table, num_rows, num_questions in tables:
+        wanted = (num_rows, num_questions, 2, 2)
+        if table.shape != wanted:
+            found = f"{name} of shape {table.shape}, not {wanted}"
+        elif np.nan_to_num(table, nan=0.0, neginf=0.0).max(initial=0.0) > _ROUNDING:
+            found = f"{name} that are no log-probabilities: some are above 0"
+        else:
+            continue
+        raise MeasurementError(
+            found,
+            where=f"{measurements.behavior} on {measurements.model.name}",
+            remedy="measure again: these measurements are damaged",
+        )
 
 
 def gather(

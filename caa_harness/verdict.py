@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,8 +16,7 @@ from jaxtyping import Float64
 
 from caa_harness import scores, statistics
 from caa_harness.claims import Case, Direction, Requirement, lay_out, widest
-from caa_harness.errors import MeasurementError
-from caa_harness.evidence import Evidence, gather
+from caa_harness.evidence import Evidence, check_match, gather
 from caa_harness.measurements import Measurements
 from caa_harness.spec import BehaviorSpec, Claim, SpecificityClaim, family_size, sibling_specs
 from caa_harness.statistics import Estimate, ValueRange
@@ -26,8 +25,6 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 
 _MOST_DIGITS = 330
 """Enough for the smallest number there is."""
-_ROUNDING = 1e-3
-"""How far above 0 a log-probability may lie when half precision made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +193,14 @@ def judge(
     MeasurementError
         When the measurements were made for another spec, layer or set of questions.
     """
-    _check(spec, measurements, layer)
+    check_match(spec, measurements, layer)
     num_specs = family_size(spec) if num_specs is None else num_specs
+    assert num_specs >= 1, num_specs
     alpha = (1.0 - spec.confidence) / 2.0 / num_specs
-    evidence = gather(spec, measurements, siblings=_compared(spec, siblings))
-    cases = [lay_out(claim, evidence) for claim in spec.claims]
+    with np.errstate(invalid="ignore"):  # a letter of probability 0: no score, and said so
+        evidence = gather(spec, measurements, siblings=_compared(spec, siblings))
+        cases = [lay_out(claim, evidence) for claim in spec.claims]
+    cases = [_resolved(case, spec.resamples, alpha / len(cases)) for case in cases]
     passing = _Ladder.climb([_p_pass(case) for case in cases], alpha)
     failing = _Ladder.climb([_p_fail(case) for case in cases], alpha)
     return tuple(
@@ -213,7 +213,9 @@ def summarise(
     spec: BehaviorSpec, measurements: Measurements, verdicts: Sequence[Verdict]
 ) -> BehaviorSummary:
     """Put one behaviour's numbers together for reports; no layer or family is checked here."""
-    evidence = gather(spec, measurements)
+    with np.errstate(invalid="ignore"):
+        evidence = gather(spec, measurements)
+        at = tuple(_summary_at(m, evidence) for m in sorted(measurements.multipliers))
     outcomes = tuple((verdict.claim.id, verdict.outcome) for verdict in verdicts)
     probe = measurements.capability
     return BehaviorSummary(
@@ -224,7 +226,7 @@ def summarise(
         confidence=spec.confidence,
         num_questions=len(measurements.questions),
         num_capability_items=0 if probe is None else len(probe.correct),
-        multipliers=tuple(_summary_at(m, evidence) for m in sorted(measurements.multipliers)),
+        multipliers=at,
         outcomes=outcomes,
         outcome=overall([outcome for _, outcome in outcomes]),
         warnings=tuple(dict.fromkeys(note for verdict in verdicts for note in verdict.warnings)),
@@ -267,6 +269,19 @@ class _Ladder:
         ]
 
 
+def _resolved(case: Case, num_resamples: int, level: float) -> Case:
+    """Draw as many resamples as the first step of Holm's procedure can ask for."""
+    return replace(
+        case,
+        requirements=tuple(
+            requirement.resolved(
+                num_resamples, pass_level=level, fail_level=level / len(case.requirements)
+            )
+            for requirement in case.requirements
+        ),
+    )
+
+
 def _p_pass(case: Case) -> float:
     """Intersection-union: the claim is no surer than its weakest part."""
     if case.undecidable is not None or case.obstacles:
@@ -303,12 +318,14 @@ def _decide(
     )
     # The intervals are what a reader checks a verdict by: where they do not bear it
     # out, there is none.
-    if outcome == "pass" and not all(
-        part.is_shown if part.is_required else not part.is_refuted for part in parts
-    ):
+    borne_out = {
+        "pass": all(p.is_shown if p.is_required else not p.is_refuted for p in parts),
+        "fail": any(p.is_refuted for p in parts),
+        "inconclusive": True,
+    }[outcome]
+    if not borne_out:
         outcome = "inconclusive"
-    if outcome == "fail" and not any(part.is_refuted for part in parts):
-        outcome = "inconclusive"
+        case = replace(case, obstacles=("its p and its interval disagree",))
     return Verdict(
         claim=claim,
         outcome=outcome,
@@ -320,7 +337,7 @@ def _decide(
         behavior=measurements.behavior,
         spec_digest=measurements.spec_digest,
         model=measurements.model.name,
-        warnings=(*case.warnings, *_close_calls(parts)),
+        warnings=(*case.warnings, *_too_uniform(case, parts), *_close_calls(parts)),
     )
 
 
@@ -421,6 +438,17 @@ def _points_to_fail(part: Part) -> bool:
     return part.estimate.point > part.bound
 
 
+def _too_uniform(case: Case, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Warn where the data are too uniform for the usual method, but not for the claim."""
+    if case.obstacles:
+        return ()
+    return tuple(
+        f"{part.name}: {part.estimate.degenerate}"
+        for part in parts
+        if part.is_required and part.estimate.degenerate is not None
+    )
+
+
 def _close_calls(parts: Sequence[Part]) -> tuple[str, ...]:
     """Warn where another seed could turn the verdict."""
     return tuple(
@@ -451,63 +479,6 @@ def _compared(spec: BehaviorSpec, siblings: Collection[str] | None) -> tuple[str
     if not any(isinstance(claim, SpecificityClaim) and not claim.against for claim in spec.claims):
         return ()
     return tuple(sorted(sibling_specs(spec)))
-
-
-def _check(spec: BehaviorSpec, measurements: Measurements, layer: int | None) -> None:
-    """Refuse measurements that were made for something else."""
-    card = measurements.model
-    asked = spec.layer.resolve(num_layers=card.num_layers, model=card.name)
-    asked = asked if layer is None else layer
-    questions = sorted(question.digest for question in spec.held_out)
-    for what, found, wanted in (
-        ("behavior", measurements.behavior, spec.behavior),
-        ("spec digest", measurements.spec_digest, spec.digest),
-        ("scoring", measurements.scoring, spec.scoring),
-        ("layer", measurements.vector.layer, asked),
-        ("set of held-out questions", sorted(measurements.questions), questions),
-    ):
-        if found != wanted:
-            told = "" if isinstance(found, list) else f" {found}, not {wanted}"
-            raise MeasurementError(
-                f"measurements of another {what}{told}",
-                where=f"{measurements.behavior} on {card.name}",
-                remedy="measure again with this spec, or judge with the spec they were made for",
-            )
-    _check_shapes(measurements)
-
-
-def _check_shapes(measurements: Measurements) -> None:
-    """Refuse tables whose rows are not the questions, or whose numbers are no log-probabilities."""
-    answers = measurements.answer_logprobs
-    asked = len(measurements.questions)
-    tables = [("answers", answers, len(measurements.multipliers), asked)]
-    tables += [("clusters", answers, len(answers), len(measurements.clusters))]
-    tables += [
-        (f"{null.kind} nulls", null.answer_logprobs, len(null.answer_logprobs), asked)
-        for null in measurements.nulls
-    ]
-    tables += [
-        (
-            f"answers of {other.behavior}",
-            other.answer_logprobs,
-            len(other.multipliers),
-            len(other.clusters),
-        )
-        for other in measurements.others
-    ]
-    for name, table, num_rows, num_questions in tables:
-        wanted = (num_rows, num_questions, 2, 2)
-        if table.shape != wanted:
-            found = f"{name} of shape {table.shape}, not {wanted}"
-        elif np.nan_to_num(table, nan=0.0, neginf=0.0).max(initial=0.0) > _ROUNDING:
-            found = f"{name} that are no log-probabilities: some are above 0"
-        else:
-            continue
-        raise MeasurementError(
-            found,
-            where=f"{measurements.behavior} on {measurements.model.name}",
-            remedy="measure again: these measurements are damaged",
-        )
 
 
 def _summary_at(multiplier: float, evidence: Evidence) -> MultiplierSummary:
