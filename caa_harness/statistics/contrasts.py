@@ -22,10 +22,16 @@ from caa_harness.statistics.means import (
     Clusters,
     RankedMean,
     StudentMean,
+    UndecidedMean,
     independent_values,
     paired_mean,
 )
-from caa_harness.statistics.resampling import Values, bounds_of, two_sample_bootstrap_t
+from caa_harness.statistics.resampling import (
+    Values,
+    bounds_of,
+    exact_mean,
+    two_sample_bootstrap_t,
+)
 
 
 def two_sample_mean(
@@ -88,14 +94,26 @@ def two_sample_mean(
         )
     ]
     num_clusters = _total(own, own_clusters, other, other_clusters)
-    value_range = tuple(share * a + b for a, b in zip(own_range, mirrored_range, strict=True))
+    value_range = (
+        share * own_range[0] + mirrored_range[0],
+        share * own_range[1] + mirrored_range[1],
+    )
+    if any(isinstance(one, UndecidedMean) for one in single):
+        return UndecidedMean(
+            point=share * exact_mean(own) + exact_mean(mirrored),
+            sd=math.nan,
+            num_values=min(_num_values(own, own_clusters), _num_values(other, other_clusters)),
+            n=len(own) + len(other),
+            num_clusters=num_clusters,
+            value_range=value_range,
+        )
     regular = [s for s in single if isinstance(s, RankedMean) and s.seed is not None]
     if len(regular) < len(single):
         return SumOfMeans(
             own=single[0],
             other=single[1],
             share=share,
-            value_range=(value_range[0], value_range[1]),
+            value_range=value_range,
             num_clusters=num_clusters,
         )
     first, second = regular
@@ -110,7 +128,7 @@ def two_sample_mean(
         "num_values": num_values,
         "n": first.n + second.n,
         "num_clusters": num_clusters,
-        "value_range": (value_range[0], value_range[1]),
+        "value_range": value_range,
     }
     welch = StudentMean(**sample, df=df, method="Welch t")
     t = two_sample_bootstrap_t(
@@ -191,14 +209,13 @@ def _total(
     own: Values, own_clusters: Clusters | None, other: Values, other_clusters: Clusters | None
 ) -> int | None:
     """Count the clusters of both samples; ``None`` where nothing is clustered."""
-    counts = [
-        len(values) if of is None else _num_clusters(of)
-        for values, of in ((own, own_clusters), (other, other_clusters))
-    ]
+    counts = [_num_values(own, own_clusters), _num_values(other, other_clusters)]
     return None if counts == [len(own), len(other)] else sum(counts)
 
 
-def _num_clusters(clusters: Clusters) -> int:
+def _num_values(values: Values, clusters: Clusters | None) -> int:
+    if clusters is None:
+        return len(values)
     named = [cluster for cluster in clusters if cluster is not None]
     return len(set(named)) + len(clusters) - len(named)
 
