@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from caa_harness.engines._blocks import Delta, adding, branch_masks, reading
-from caa_harness.engines._work import added_vector, not_finite
+from caa_harness.engines._plan import added_vector, not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from caa_harness.engines._blocks import Anatomy, Ledger
-    from caa_harness.engines._work import Plan
+    from caa_harness.engines._plan import Plan
     from caa_harness.prompts import Prompt
 
 

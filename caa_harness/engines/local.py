@@ -44,7 +44,8 @@ from caa_harness.engines._loading import (
     package_versions,
 )
 from caa_harness.engines._passes import Passes
-from caa_harness.engines._work import Plan, Queue, added_vector, not_finite
+from caa_harness.engines._plan import Plan, added_vector, not_finite
+from caa_harness.engines._queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
