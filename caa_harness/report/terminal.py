@@ -113,17 +113,19 @@ def session_summary(
         Lines of at most 80 columns.
     """
     judged = {case["case"] for case in document["cases"] if case["judged"]}
-    table = _table("behavior", "unsteered", "shift at -1", "shift at +1", "capability", "outcome")
+    names = ("behavior", "unsteered", "shift at -1", "shift at +1", "capability", "outcome")
+    table = _table(*names, gap=1)
     for number, behavior in enumerate(document["behaviors"]):
         if number:
             table.add_row()
         table.add_row(*_row(behavior, judged))
-    parts: list[RenderableType] = [table, "", _counts(document["counts"])]
+    parts: list[RenderableType] = [table, ""]
+    if legend:
+        parts += [*(Text(line) for line in _wrapped(LEGEND)), ""]
+    parts.append(_counts(document["counts"]))
     models = dict.fromkeys(model_line(entry["model"]) for entry in document["behaviors"])
     parts += [Text(line) for model in models for line in _wrapped(model)]
     parts += [Text(line) for note in _notes(document) for line in _wrapped(note)]
-    if legend:
-        parts += ["", *(Text(line) for line in _wrapped(LEGEND))]
     return render(parts, color=color)
 
 
@@ -268,12 +270,14 @@ def _decimals(estimate: Mapping[str, Any], bound: float, least: int = 3, most: i
     return most
 
 
-def _table(*names: str, right: Sequence[int] = ()) -> Table:
+def _table(*names: str, right: Sequence[int] = (), gap: int = 2) -> Table:
     """Make a table with nothing but a rule under its head."""
-    table = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    # The box itself puts one space between columns.
+    table = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     for place, name in enumerate(names):
         justify: JustifyMethod = "right" if place in right else "left"
-        table.add_column(name, justify=justify, overflow="fold")
+        # The first column gives way: names can be broken, numbers cannot.
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=place > 0)
     return table
 
 
