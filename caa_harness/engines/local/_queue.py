@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caa_harness.engines._loading import free_memory, is_out_of_memory
+from caa_harness.engines.local._loading import free_memory, is_out_of_memory
 from caa_harness.errors import EngineError
 
 if TYPE_CHECKING:

@@ -35,17 +35,17 @@ except ImportError as error:
         remedy="pip install 'caa-harness[local]'",
     ) from error
 
-from caa_harness.engines._blocks import Ledger, find_anatomy
-from caa_harness.engines._loading import (
+from caa_harness.engines._plan import Plan, added_vector, not_finite
+from caa_harness.engines.local._blocks import Ledger, find_anatomy
+from caa_harness.engines.local._loading import (
     check_finite,
     digest_tensors,
     digest_tokenizer,
     load,
     package_versions,
 )
-from caa_harness.engines._passes import Passes
-from caa_harness.engines._plan import Plan, added_vector, not_finite
-from caa_harness.engines._queue import Queue
+from caa_harness.engines.local._passes import Passes
+from caa_harness.engines.local._queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

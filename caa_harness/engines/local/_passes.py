@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from caa_harness.engines._blocks import Delta, adding, branch_masks, reading
 from caa_harness.engines._plan import added_vector, not_finite
+from caa_harness.engines.local._blocks import Delta, adding, branch_masks, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from caa_harness.engines._blocks import Anatomy, Ledger
     from caa_harness.engines._plan import Plan
+    from caa_harness.engines.local._blocks import Anatomy, Ledger
     from caa_harness.prompts import Prompt
 
 
