@@ -314,9 +314,9 @@ class Proportion:
 
     def _p(self, seen: int, share: float) -> float:
         """Probability of at most ``seen``, were ``share`` the truth."""
-        if _too_few(self.n) or share <= 0.0 or seen >= self.n:
+        if _too_few(self.n) or share <= 0.0 or (seen >= self.n and share <= 1.0):
             return 1.0
-        return never_zero(special.bdtr(seen, self.n, min(share, 1.0)))
+        return never_zero(special.bdtr(seen, self.n, share) if share < 1.0 else 0.0)
 
 
 def proportion(seen: int, n: int) -> Inference:
