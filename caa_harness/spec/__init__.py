@@ -121,9 +121,11 @@ def load_spec(path: Path) -> BehaviorSpec:
     """
     path = Path(path)
     document = _read(path)
-    if _is_other_version(document):
-        raise SpecErrors([*document.problems, *schema_problems(document)][:1])
     problems = [*document.problems, *schema_problems(document)]
+    if _is_other_version(document):
+        # Its keys may mean other things, so only the version and the JSON can be wrong.
+        version = [one for one in problems if one.pointer == "/schema_version"]
+        raise SpecErrors(_sorted([*document.problems, *version], path))
     if isinstance(document.value, dict):
         sections = {
             name: _rows(document, name, definition, problems)
@@ -131,13 +133,16 @@ def load_spec(path: Path) -> BehaviorSpec:
         }
         problems += rule_problems(document, sections)
     if problems:
-        others = sorted({problem.path for problem in problems} - {path})
-        order = {one: place for place, one in enumerate([path, *others])}
-        unique = {(one.path, one.line, one.column, one.found): one for one in problems}
-        raise SpecErrors(
-            sorted(unique.values(), key=lambda one: (order[one.path], one.line, one.column))
-        )
+        raise SpecErrors(_sorted(problems, path))
     return _build(document, sections)
+
+
+def _sorted(problems: Sequence[Problem], path: Path) -> list[Problem]:
+    """Each problem once, as a reader meets them: those of the spec itself first."""
+    others = sorted({problem.path for problem in problems} - {path})
+    order = {one: place for place, one in enumerate([path, *others])}
+    unique = {(one.path, one.line, one.column, one.found): one for one in problems}
+    return sorted(unique.values(), key=lambda one: (order[one.path], one.line, one.column))
 
 
 def load_specs(folder: Path) -> list[BehaviorSpec]:

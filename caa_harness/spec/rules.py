@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 FILE_SUFFIX: Final = ".behavior.json"
 MIN_DOSES: Final = 3
+MIN_OPTIONS: Final = 2
 
 _LETTER: Final = re.compile(r"\s*\(?([A-Za-z])\)(?:\s|$)")
 _LETTER_AND_POINT: Final = re.compile(r"\s*([A-Z])[.:](?:\s|$)")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _PUBLISHED: Final = re.compile(r"\(A\)(?P<a>.*)\(B\)(?P<b>.*)", re.DOTALL)
 
@@ -88,7 +90,7 @@ def rule_problems(document: Document, sections: Sections) -> Iterator[Problem]:
 
 def _name_problems(document: Document, spec: Mapping[str, Any]) -> Iterator[Problem]:
     behavior = spec.get("behavior")
-    if not isinstance(behavior, str):
+    if not isinstance(behavior, str) or not _NAME.fullmatch(behavior):
         return
     expected = behavior + FILE_SUFFIX
     if document.path.name != expected:
@@ -232,14 +234,14 @@ def _item_problems(row: Row) -> Iterator[Problem]:
     options = row.value.get("options") if isinstance(row.value, dict) else None
     for key in ("question", "category"):
         yield from _control_problems(row, key)
-    if not isinstance(options, list):
+    if not isinstance(options, list) or len(options) < MIN_OPTIONS:
         return
     correct = row.value.get("correct")
     if isinstance(correct, int) and not isinstance(correct, bool) and correct >= len(options):
         yield row.problem(
             ["correct"],
             f"correct is {correct}, but there are only {len(options)} options",
-            f"count options from 0, so write 0 to {max(len(options) - 1, 0)}",
+            f"count options from 0, so write 0 to {len(options) - 1}",
         )
     texts: dict[tuple[Token, ...], str] = {
         ("options", index): text
@@ -351,14 +353,17 @@ def _claim_problems(document: Document, spec: Mapping[str, Any]) -> Iterator[Pro
 def _claim_multiplier_problems(
     document: Document, tokens: list[Token], claim: Mapping[str, Any], multipliers: list[Any]
 ) -> Iterator[Problem]:
-    """Claims about multipliers that are never measured, or about too few of them."""
+    """Claims about multipliers that are never measured, or about too few of them.
+
+    A missing 0 is the spec's own problem, and named there.
+    """
     named: list[tuple[list[Token], Any]] = [([*tokens, "multiplier"], claim.get("multiplier"))]
     listed = claim.get("multipliers")
     if isinstance(listed, list):
         yield from _repeated_entries(document, [*tokens, "multipliers"], listed)
         named += [([*tokens, "multipliers", place], value) for place, value in enumerate(listed)]
     for place, value in named:
-        if _is_number(value) and value not in multipliers:
+        if _is_number(value) and value not in [0, *multipliers]:
             shown = ", ".join(map(format_multiplier, sorted(multipliers)))
             yield document.problem(
                 place,

@@ -100,8 +100,10 @@ def schema_problems(document: Document, definition: str | None = None) -> Iterat
     if document.value is UNUSABLE:
         return
     for error in _validator(definition).iter_errors(document.value):
-        if error.instance is UNUSABLE:
-            continue
+        if error.instance is UNUSABLE or (
+            error.validator == "const" and not isinstance(error.instance, int)
+        ):
+            continue  # said already, by the parser or by the keyword "type"
         tokens = list(error.absolute_path)
         if error.validator == "additionalProperties":
             yield from _unknown_keys(document, tokens, error)
