@@ -95,8 +95,12 @@ def answer_mass(
 def probability_a(
     answer_logprobs: Float32[np.ndarray, "... question order letter"],
     scoring: str = "both_orders",
+    *,
+    of_offered: bool = False,
 ) -> Float64[np.ndarray, "... question"]:
-    """``p(A)`` out of the whole vocabulary, mean over the orders."""
+    """``p(A)`` out of the whole vocabulary, or of the two letters offered; mean over the orders."""
+    if of_offered:
+        return _over_orders(expit(letter_a_logodds(answer_logprobs)), scoring)
     return _over_orders(np.exp(answer_logprobs.astype(np.float64))[..., 0], scoring)
 
 

@@ -24,11 +24,15 @@ BASELINE = 0.0
 
 _LEVEL_TITLE = (
     "What was measured (published = mean of p(match) / (p(A) + p(B)); balanced = mean of the"
-    " means over (A)- and (B)-items)"
+    " means over (A)- and (B)-items;\nA/(A+B) = mean of p(A) / (p(A) + p(B)))"
+)
+_SHIFT_TITLE = (
+    "What the letters hide: shifts against multiplier 0; letter A = shift of the balanced"
+    " mean of p(A) / (p(A) + p(B))"
 )
 _LEVEL_HEADER = (
     f"{'behavior':<24} {'x':>5} {'n':>4} {'published':>9} {'balanced':>9} {'AUC':>6}"
-    f" {'p(A)':>6} {'p(A)+p(B)':>9}"
+    f" {'A/(A+B)':>7} {'p(A)+p(B)':>9}"
 )
 
 
@@ -43,7 +47,7 @@ def level_table(shown: Sequence[tuple[Measurements, Mapping[float, Run], Sequenc
             lines.append(
                 f"{measurements.behavior:<24} {multiplier:>+5g} {len(keys):>4} {published:>9.3f}"
                 f" {balanced_scores(measurements)[place]:>9.3f} {aucs(measurements)[place]:>6.3f}"
-                f" {np.nanmean(scores.probability_a(answers, 'paper')):>6.2f}"
+                f" {np.nanmean(scores.probability_a(answers, 'paper', of_offered=True)):>7.2f}"
                 f" {np.nanmean(scores.answer_mass(answers, 'paper')):>9.2f}"
             )
     return "\n".join(lines)
@@ -52,7 +56,7 @@ def level_table(shown: Sequence[tuple[Measurements, Mapping[float, Run], Sequenc
 def shift_table(measured: Sequence[Measurements]) -> str:
     """Shifts against the unsteered run, as published and with the letters balanced."""
     lines = [
-        "What the letters hide: shift against multiplier 0, and the shift of p(A) over p(A) + p(B)",
+        _SHIFT_TITLE,
         f"{'behavior':<24} {'x':>5} {'published':>9} {'balanced':>9} {'AUC':>7} {'letter A':>9}",
     ]
     for measurements in measured:
