@@ -88,7 +88,12 @@ def claims(draw, multipliers):
 def specs(draw):
     """Any good spec, with or without what may be left out."""
     multipliers = draw(
-        st.lists(st.floats(-4, 4).filter(bool) | st.integers(1, 4), min_size=1, unique=True)
+        st.lists(
+            st.integers(-40, 40).filter(bool).map(lambda tenths: tenths / 10) | st.integers(1, 4),
+            min_size=1,
+            max_size=6,
+            unique=True,
+        )
     )
     multipliers.insert(draw(st.integers(0, len(multipliers))), 0)
     spec = {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE_SUFFIX: Final = ".behavior.json"
 MIN_DOSES: Final = 3
 MIN_OPTIONS: Final = 2
+LONGEST_ID: Final = 80
 
 _LETTER: Final = re.compile(r"\s*\(?([A-Za-z])\)(?:\s|$)")
 _LETTER_AND_POINT: Final = re.compile(r"\s*([A-Z])[.:](?:\s|$)")
@@ -331,7 +332,8 @@ def _claim_problems(document: Document, spec: Mapping[str, Any]) -> Iterator[Pro
         multipliers = None
     seen: dict[str, int] = {}
     for index, claim in enumerate(claims if isinstance(claims, list) else []):
-        if not isinstance(claim, dict) or claim.get("type") not in CLAIM_KEYS:
+        kind = claim.get("type") if isinstance(claim, dict) else None
+        if not isinstance(kind, str) or kind not in CLAIM_KEYS:
             continue
         tokens: list[Token] = ["claims", index]
         if multipliers is not None:
@@ -340,6 +342,12 @@ def _claim_problems(document: Document, spec: Mapping[str, Any]) -> Iterator[Pro
         name = claim_id(claim, multipliers or [])
         if name is None:
             continue
+        if "id" not in claim and len(name) > LONGEST_ID:
+            yield document.problem(
+                tokens,
+                f"the claim's test case would have a name of {len(name)} characters",
+                f'give it an "id" of at most {LONGEST_ID} characters',
+            )
         first = seen.setdefault(name, index)
         if first != index:
             line, _ = document.position(["claims", first])
