@@ -109,8 +109,11 @@ FALSE_ALARMS = {
 }
 
 
-@repetitions(100, 4000)
-@pytest.mark.parametrize(("name", "n"), FALSE_ALARMS)
+@pytest.mark.parametrize(
+    ("name", "n", "repetitions"),
+    [(name, n, 60) for name, n in FALSE_ALARMS if n <= 50]
+    + [pytest.param(*cell, 1500, marks=pytest.mark.slow) for cell in FALSE_ALARMS],
+)
 def test_the_true_mean_is_rarely_rejected(name, n, repetitions):
     below, above = false_alarms(name, n, repetitions)
 
@@ -118,7 +121,7 @@ def test_the_true_mean_is_rarely_rejected(name, n, repetitions):
     assert at_most(FALSE_ALARMS[name, n][1], above, repetitions)
 
 
-@repetitions(100, 20_000)
+@repetitions(40, 8000)
 @pytest.mark.parametrize("divisor", [7, 70])
 @pytest.mark.parametrize("n", [20, 50, 100])
 def test_small_levels_hold_where_the_data_are_smooth(n, divisor, repetitions):
@@ -129,7 +132,7 @@ def test_small_levels_hold_where_the_data_are_smooth(n, divisor, repetitions):
     assert at_most(2.0 * ALPHA / divisor, above, repetitions)
 
 
-@repetitions(200, 4000)
+@repetitions(200, 1500)
 @pytest.mark.parametrize("n", [10, 20, 50])
 def test_the_detectable_effect_is_detected(n, repetitions):
     effect = minimum_detectable_effect(0.1, n, alpha=ALPHA)
@@ -148,7 +151,7 @@ def test_the_detectable_effect_is_detected(n, repetitions):
     assert found / repetitions >= 0.8 - 0.03 - 3 * math.sqrt(0.16 / repetitions)
 
 
-@repetitions(200, 4000)
+@repetitions(200, 1500)
 def test_the_n_needed_decides(repetitions):
     pilot = paired_mean(np.linspace(-0.1, 0.3, 20), seed=1, num_resamples=999)
     n = pilot.n_needed(0.05, alpha=ALPHA)
@@ -164,7 +167,7 @@ def test_the_n_needed_decides(repetitions):
     assert found / repetitions >= 0.8 - 3 * math.sqrt(0.16 / repetitions)
 
 
-@repetitions(200, 4000)
+@repetitions(200, 1500)
 @pytest.mark.parametrize(("num_clusters", "size"), [(6, 10), (10, 5), (12, 5), (30, 4)])
 def test_clustered_questions_keep_their_promise(num_clusters, size, repetitions):
     rng = np.random.default_rng(num_clusters)
@@ -186,7 +189,7 @@ def test_clustered_questions_keep_their_promise(num_clusters, size, repetitions)
     assert not at_most(ALPHA, naive, repetitions)
 
 
-@repetitions(100, 4000)
+@repetitions(60, 1500)
 @pytest.mark.parametrize(("own", "other"), [("smooth", "smooth"), ("smooth", "sparse")])
 @pytest.mark.parametrize("n", [20, 60])
 def test_two_samples_keep_their_promise(own, other, n, repetitions):
@@ -288,7 +291,7 @@ def test_the_area_under_the_curve_keeps_its_promise(area, repetitions):
     assert at_most(0.06, sum(counts), repetitions)
 
 
-@repetitions(500, 10_000)
+@repetitions(300, 5000)
 @pytest.mark.parametrize("draws", [19, 39])
 def test_one_more_draw_from_the_null_is_rarely_found_to_stand_out(draws, repetitions):
     rng = np.random.default_rng(draws)
@@ -317,7 +320,7 @@ def gate_alarms(rng, num_specs, num_claims, seed):
 
 @pytest.mark.parametrize(
     ("num_specs", "num_claims", "repetitions"),
-    [(1, 10, 60), pytest.param(7, 10, 400, marks=pytest.mark.slow)],
+    [(1, 10, 40), pytest.param(7, 10, 200, marks=pytest.mark.slow)],
 )
 def test_the_whole_gate_rarely_cries_wolf(num_specs, num_claims, repetitions):
     rng = np.random.default_rng(3)
