@@ -51,6 +51,13 @@ def spec_json(behavior="candor", claims=CLAIMS, **changes):
     return json.dumps({**spec, **changes}, indent=2)
 
 
+@pytest.fixture(autouse=True)
+def no_neighbours(pytester, monkeypatch):
+    """Leave out plugins that have nothing to say here, and take long to say it."""
+    others = ("hypothesispytest", "jaxtyping", "anyio")
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in others))
+
+
 @pytest.fixture
 def write_spec(pytester):
     """Write a spec file under the test's folder; returns its path."""
@@ -69,15 +76,18 @@ def recorded_numbers(spec, *, slope, spread, capability_loss, notes=()):
     rng = np.random.default_rng(5)
     multipliers = np.array(spec.multipliers)
     unsteered = rng.normal(0.0, 0.8, NUM_QUESTIONS)
-    slopes = slope + rng.normal(0.0, spread, NUM_QUESTIONS)
+    noise = rng.normal(0.0, 1.0, NUM_QUESTIONS)
+    slopes = slope + spread * (noise - noise.mean()) / noise.std()
     logodds = unsteered + multipliers[:, None] * slopes
     matching, other = -np.logaddexp(0, -logodds), -np.logaddexp(0, logodds)
     first = np.stack([matching, other], axis=-1)
     answers = np.stack([first, first[..., ::-1]], axis=2) + np.log(0.97)
     probe = None
     if spec.capability:
-        right = 0.7 - capability_loss * np.abs(multipliers)[:, None] + rng.normal(
-            0, 0.02, (len(multipliers), len(spec.capability))
+        right = (
+            0.7
+            - capability_loss * np.abs(multipliers)[:, None]
+            + rng.normal(0, 0.02, (len(multipliers), len(spec.capability)))
         )
         wrong = (1 - right) / 3
         probe = CapabilityMeasurements(
