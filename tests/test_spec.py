@@ -168,6 +168,15 @@ def test_published_rows_keep_repeats_and_overlaps_in_paper_scoring():
     assert any("occur among the pairs" in one for one in spec_warnings(spec))
 
 
+def test_published_answers_keep_their_own_letters_in_paper_scoring(tmp_path):
+    spec = json.loads((GOOD / "corrigible-neutral-HHH.behavior.json").read_text(encoding="utf-8"))
+    spec["pairs"][0] |= {"matching": "b) Yes", "not_matching": "a) No"}
+
+    loaded = load_spec(write(tmp_path, spec, name=spec["behavior"]))
+
+    assert loaded.pairs[0].matching == "b) Yes"
+
+
 def test_claims_have_their_defaults_filled_in():
     spec = load_spec(GOOD / "sycophancy.behavior.json")
     shift, less, level, dose, capability, mass, letter, null, specificity = spec.claims

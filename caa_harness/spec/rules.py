@@ -79,7 +79,7 @@ def rule_problems(document: Document, sections: Sections) -> Iterator[Problem]:
     yield from _prompt_problems(document, spec)
     for name in ("pairs", "held_out"):
         for row in sections[name]:
-            yield from _two_answer_problems(row)
+            yield from _two_answer_problems(row, as_published=spec.get("scoring") == "paper")
     for row in sections["capability"]:
         yield from _item_problems(row)
     if spec.get("scoring") == "paper":
@@ -172,8 +172,8 @@ def _control_problems(row: Row, *tokens: Token) -> Iterator[Problem]:
         )
 
 
-def _two_answer_problems(row: Row) -> Iterator[Problem]:
-    """Rules for one pair or one held-out question."""
+def _two_answer_problems(row: Row, *, as_published: bool) -> Iterator[Problem]:
+    """Rules for one pair or one held-out question, asked as published or by the harness."""
     for key in ("question", "matching", "not_matching", "cluster"):
         yield from _control_problems(row, key)
     matching, not_matching = row.text("matching"), row.text("not_matching")
@@ -185,7 +185,9 @@ def _two_answer_problems(row: Row) -> Iterator[Problem]:
             f"matching and not_matching are the same text, {show(matching)}",
             "write two answers that differ in more than spacing and case",
         )
-    yield from _letter_problems(row, {("matching",): matching, ("not_matching",): not_matching})
+    if not as_published:
+        texts: dict[tuple[Token, ...], str] = {("matching",): matching}
+        yield from _letter_problems(row, texts | {("not_matching",): not_matching})
     yield from _published_problems(row, matching, not_matching)
 
 
