@@ -38,8 +38,8 @@ NULL_KINDS = ("random", "shuffled")
 MAX_RANK_P = 0.05
 """A vector must rank at least this high among null draws to pass."""
 MAX_WRONG_WAY = 1 / 3
-_DRAWS_BEYOND = 4
-"""Resamples that should lie beyond a bound rejected at the level they are drawn for."""
+_DRAWS_BEYOND = 2
+"""Resamples, drawn for a level, that a bound rejected at it may have beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,19 +72,24 @@ class Requirement:
         """One-sided p of "this holds": small speaks against the claim."""
         return self._p(above=self.direction == "at_most")
 
-    def resolved(self, num_resamples: int, *, pass_level: float, fail_level: float) -> Requirement:
-        """Draw more where no resample reaches the bound, and so few cannot say more than that.
+    @property
+    def distance(self) -> float:
+        """How far beyond the bound, on its good side, the estimate lies, in interval widths."""
+        estimate = self.inference.estimate(0.95)
+        width = estimate.high - estimate.low
+        beyond = estimate.point - self.bound
+        return (beyond if self.direction == "at_least" else -beyond) / width if width else 0.0
 
-        ``num_resamples`` of them leave a p of at least ``1 / (num_resamples + 1)``, which
-        may be more than the level that many claims and parts leave each other.
+    def resolved(self, num_resamples: int, level: float) -> Requirement:
+        """Draw enough resamples for ``level``, where none of so many reaches the bound.
+
+        ``num_resamples`` leave a p of at least ``1 / (num_resamples + 1)``, which may be
+        more than the level that many claims and parts leave each other.
         """
-        if self.redraw is None:
-            return self
         floor = 1.0 / (num_resamples + 1)
-        for p, level in ((self.p_holds, pass_level), (self.p_violated, fail_level)):
-            if p <= floor and level < floor:
-                return replace(self, inference=self.redraw(math.ceil(_DRAWS_BEYOND / level)))
-        return self
+        if self.redraw is None or level >= floor or min(self.p_holds, self.p_violated) > floor:
+            return self
+        return replace(self, inference=self.redraw(math.ceil(_DRAWS_BEYOND / level)))
 
     def estimate(self, level: float) -> Estimate:
         """Estimate with each end at one-sided ``level``; the wider of two methods if there are."""

@@ -23,6 +23,8 @@ Clusters = tuple[str | None, ...]
 
 MAX_UNSCORED = 0.10
 """Share of questions without a score above which nothing is decided."""
+RESOLUTION = 6
+"""Decimals that single-precision answers carry; what differs beyond is rounding, not variation."""
 SATURATION_MARGIN = 0.02
 MAX_SATURATED = 0.5
 _ROUNDING = 1e-3
@@ -112,7 +114,7 @@ class Evidence:
                 f"{independent} independent {unit} are fewer than {MIN_QUESTIONS}: nothing to judge"
             )
         return Column(
-            values=np.asarray(values[scored], dtype=np.float64),
+            values=np.round(np.asarray(values[scored], dtype=np.float64), RESOLUTION),
             clusters=kept,
             value_range=value_range,
             seed=self.spec.seed,

@@ -270,16 +270,18 @@ class _Ladder:
 
 
 def _resolved(case: Case, num_resamples: int, level: float) -> Case:
-    """Draw as many resamples as the first step of Holm's procedure can ask for."""
-    return replace(
-        case,
-        requirements=tuple(
-            requirement.resolved(
-                num_resamples, pass_level=level, fail_level=level / len(case.requirements)
-            )
-            for requirement in case.requirements
-        ),
-    )
+    """Draw as many resamples as the first step of Holm's procedure can ask for.
+
+    A pass needs every part at ``level``; a fail needs only the worst part, at a level
+    shared over all of them.
+    """
+    if not case.requirements:
+        return case
+    parts = [requirement.resolved(num_resamples, level) for requirement in case.requirements]
+    worst = min(range(len(parts)), key=lambda row: parts[row].distance)
+    if parts[worst].distance < 0.0:
+        parts[worst] = parts[worst].resolved(num_resamples, level / len(parts))
+    return replace(case, requirements=tuple(parts))
 
 
 def _p_pass(case: Case) -> float:
@@ -346,11 +348,12 @@ def _part(
 ) -> Part:
     """Estimate a requirement at the level that decided it.
 
-    A pass is printed at the level of the pass, a fail at that of the fail.  An
-    undecided part is printed at the level of the pass too, unless that interval
-    would look like a fail, which has the stricter level.
+    A part that fails the claim is printed at the level of the fail, every other one
+    at that of the pass; but where an undecided part would then look like a fail, it is
+    printed at the stricter level of the fail.
     """
-    level = {"pass": pass_level, "fail": fail_level, "inconclusive": pass_level}[outcome]
+    fails = outcome == "fail" and requirement.p_violated <= fail_level
+    level = fail_level if fails else pass_level
     if requirement.veto_alpha is not None and outcome != "fail":
         level = min(level, requirement.veto_alpha)
     part = _part_at(requirement, level, pass_level=pass_level, fail_level=fail_level)

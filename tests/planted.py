@@ -130,7 +130,7 @@ def digests(number: int) -> tuple[str, ...]:
     return tuple(question.digest for question in questions(number))
 
 
-def plant(truth: Plant = Plant(), *, seed: int = 0) -> Measurements:  # noqa: B008
+def plant(truth: Plant = Plant(), *, seed: int = 0) -> Measurements:
     """Draw one model's answers."""
     rng = np.random.default_rng(seed)
     n = truth.num_questions
@@ -157,7 +157,7 @@ def plant(truth: Plant = Plant(), *, seed: int = 0) -> Measurements:  # noqa: B0
         answer_logprobs=answers(behavior, letter, mass),
         capability=_probe(rng, truth),
         nulls=tuple(
-            _null(rng, truth, kind, base, letter[2], multiplier)
+            _null(rng, truth, kind, multiplier, base=base, letter=letter[2])
             for kind in ("random", "shuffled")
             for multiplier in (-1.0, 1.0)
         ),
@@ -208,7 +208,7 @@ def _probe(rng, truth: Plant) -> CapabilityMeasurements:
     )
 
 
-def _null(rng, truth: Plant, kind, base, letter, multiplier) -> NullMeasurements:
+def _null(rng, truth: Plant, kind, multiplier, *, base, letter) -> NullMeasurements:
     moves = truth.null_per_unit * rng.standard_normal(truth.draws)[:, None]
     scatter = truth.noise * rng.standard_normal((truth.draws, len(base)))
     return NullMeasurements(
