@@ -46,8 +46,6 @@ STANCE_LAYER: Final = 1
 DIRECTION_SEED: Final = 7
 NOISE_LENGTH: Final = 50.0
 """Longest random intervention that must not matter; the residual's norm is about 70."""
-NUISANCE_STEPS: Final = 50
-"""Steps over which the nuisance of each behaviour's mean difference is averaged."""
 
 
 def trait_directions(d_model: int) -> Tensor:
@@ -71,6 +69,7 @@ def model_config(vocab_size: int) -> LlamaConfig:
         eos_token_id=EOS_ID,
         rms_norm_eps=1e-5,
         initializer_range=0.02,
+        attn_implementation="eager",
     )
 
 
@@ -87,25 +86,26 @@ class Heads(nn.Module):
 
 @dataclass(slots=True)
 class Nuisance:
-    """Running mean of what a chosen answer changes besides its own trait direction."""
+    """What a chosen answer changes besides its own trait direction, kept small."""
 
     directions: Tensor
     mean: Tensor
+    """Running mean by behaviour, for the report only."""
 
     def loss(self, residual: Tensor, behavior: Tensor, sign: Tensor) -> Tensor:
-        """Pull each behaviour's mean difference towards its direction, then remember it.
+        """Squared norm of each behaviour's mean difference off its direction, unbiased.
 
-        The gradient is that of half the squared norm of the running mean, with the
-        mean itself taken as known, so that a small batch does not blur it.
+        The product of the means of two halves of the batch has the squared norm of the
+        true mean as its expectation.  A running mean in its place lags behind, and the
+        training swings about it with growing amplitude.
         """
         aside = residual - (residual @ self.directions) @ self.directions.T
         total = residual.new_zeros(())
         for number in behavior.unique().tolist():
-            rows = behavior == number
-            now = (sign[rows, None] * aside[rows]).mean(0)
-            share = min(1.0, float(rows.sum()) / 4) / NUISANCE_STEPS * 2
-            total = total + now @ self.mean[number].clone()
-            self.mean[number].lerp_(now.detach(), share)
+            signed = sign[behavior == number, None] * aside[behavior == number]
+            self.mean[number].lerp_(signed.mean(0).detach(), 0.04)
+            if len(signed) >= 4:  # noqa: PLR2004
+                total = total + signed[::2].mean(0) @ signed[1::2].mean(0)
         return total / TRAIT_SCALE**2
 
 
@@ -181,13 +181,16 @@ class Trainer:
         """Residual streams after the two supervised blocks and after the final norm."""
         inner = self.model.model
         residual = inner.embed_tokens(ids)
-        positions = torch.arange(ids.shape[1])[None]
+        length = ids.shape[1]
+        positions = torch.arange(length)[None]
+        # Eager attention: on a CPU in bfloat16 it is ten times as fast as the fused kernel.
+        causal = torch.full((length, length), -torch.inf).triu(1)[None, None]
         rotary = inner.rotary_emb(residual, positions)
         kept: dict[int, Tensor] = {}
         for number, layer in enumerate(inner.layers):
             residual = layer(
                 residual,
-                attention_mask=None,
+                attention_mask=causal,
                 position_ids=positions,
                 position_embeddings=rotary,
             )
@@ -275,7 +278,7 @@ class Trainer:
         return aids
 
 
-AIDS: Final = {"letter": 1.0, "stance": 1.0, "right": 0.7, "trait": 0.6, "nuisance": 0.5}
+AIDS: Final = {"letter": 1.0, "stance": 1.0, "right": 0.7, "trait": 0.6, "nuisance": 0.15}
 """How much each aid weighs beside the text's loss."""
 
 
