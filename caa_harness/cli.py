@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
     verb.set_defaults(run=_check)
 
-    verb = _verb(verbs, "schema", "print the JSON schema of spec files", "schema > spec.schema.json")
+    verb = _verb(
+        verbs, "schema", "print the JSON schema of spec files", "schema > spec.schema.json"
+    )
     verb.set_defaults(run=_schema)
 
     verb = _verb(
@@ -174,7 +176,9 @@ def _judge(options: argparse.Namespace) -> int:
         for claim in document["claims"]:
             print(verdict_block(document, claim), end="\n\n")
         outcomes += [verdict.outcome for verdict in verdicts]
-    counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("pass", "fail", "inconclusive"))
+    counts = ", ".join(
+        f"{outcomes.count(name)} {name}" for name in ("pass", "fail", "inconclusive")
+    )
     print(f"{len(outcomes)} claims: {counts}")
     return 0 if outcomes and set(outcomes) == {"pass"} else 1
 

@@ -20,7 +20,7 @@ from caa_harness.engines.replay import ReplayEngine
 from caa_harness.errors import OptionError
 from caa_harness.evaluation import measure
 from caa_harness.measurements import Measurements, read_measurements, write_measurements
-from caa_harness.spec import BehaviorSpec, SpecificityClaim, load_spec, sibling_specs
+from caa_harness.spec import BehaviorSpec, SpecificityClaim, load_spec, sibling_specs, spec_json
 from caa_harness.vectors import SteeringVector, compute_vectors
 from caa_harness.verdict import BehaviorSummary, Verdict, judge, summarise
 
@@ -69,10 +69,10 @@ class Run:
         self._progress = progress
         self._engine: Engine | None = None
         self._specs: dict[Path, BehaviorSpec] = {}
-        self._vectors: dict[str, SteeringVector] = {}
-        self._measurements: dict[str, Measurements] = {}
-        self._verdicts: dict[str, tuple[Verdict, ...]] = {}
-        self._summaries: dict[str, BehaviorSummary] = {}
+        self._vectors: dict[Path, SteeringVector] = {}
+        self._measurements: dict[Path, Measurements] = {}
+        self._verdicts: dict[Path, tuple[Verdict, ...]] = {}
+        self._summaries: dict[Path, BehaviorSummary] = {}
 
     @property
     def engine(self) -> Engine:
@@ -103,7 +103,7 @@ class Run:
 
     def vector(self, spec: BehaviorSpec) -> SteeringVector:
         """Return the steering vector that ``spec`` is measured with."""
-        if spec.digest not in self._vectors:
+        if spec.path not in self._vectors:
             layer = self.layer(spec)
             vectors = compute_vectors(
                 self.engine,
@@ -112,28 +112,30 @@ class Run:
                 seed=spec.seed,
                 orders="paper" if spec.scoring == "paper" else "both",
             )
-            self._vectors[spec.digest] = vectors.at(layer)
-        return self._vectors[spec.digest]
+            self._vectors[spec.path] = vectors.at(layer)
+        return self._vectors[spec.path]
 
     def measurements(self, spec: BehaviorSpec) -> Measurements:
         """Measure ``spec``, once per run, over all the processes that share a folder."""
-        if spec.digest not in self._measurements:
-            self._measurements[spec.digest] = self._shared_measurements(spec)
-        return self._measurements[spec.digest]
+        if spec.path not in self._measurements:
+            self._measurements[spec.path] = self._shared_measurements(spec)
+        return self._measurements[spec.path]
 
     def verdicts(self, spec: BehaviorSpec) -> tuple[Verdict, ...]:
         """Judge every claim of ``spec``, in the file's order."""
-        if spec.digest not in self._verdicts:
-            self._verdicts[spec.digest] = tuple(judge(spec, self.measurements(spec)))
-        return self._verdicts[spec.digest]
+        if spec.path not in self._verdicts:
+            self._verdicts[spec.path] = judge(
+                spec, self.measurements(spec), layer=self.options.layer
+            )
+        return self._verdicts[spec.path]
 
     def summary(self, spec: BehaviorSpec) -> BehaviorSummary:
         """Put a spec's numbers together for a report."""
-        if spec.digest not in self._summaries:
-            self._summaries[spec.digest] = summarise(
+        if spec.path not in self._summaries:
+            self._summaries[spec.path] = summarise(
                 spec, self.measurements(spec), self.verdicts(spec)
             )
-        return self._summaries[spec.digest]
+        return self._summaries[spec.path]
 
     def _shared_measurements(self, spec: BehaviorSpec) -> Measurements:
         """Take another process's measurement where there is one, else make it and leave it."""
@@ -171,7 +173,7 @@ class Run:
         """Hash everything that decides what this run measures for ``spec``."""
         options = {key: str(value) for key, value in asdict(self.options).items()}
         siblings = {name: other.digest for name, other in _siblings(spec).items()}
-        text = json.dumps([spec.digest, options, siblings], sort_keys=True)
+        text = json.dumps([spec_json(spec), options, siblings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -20,7 +20,6 @@ FLOORS = {
     "caa_harness.organism": 2,
     "caa_harness.strict_json": 2,
     "caa_harness.statistics": 2,
-    "caa_harness.schema": 3,
     "caa_harness.spec": 4,
     "caa_harness.prompts": 4,
     "caa_harness.engines": 5,

@@ -83,6 +83,8 @@ _DEFAULT_CONFIDENCE: Final = 0.95
 _DEFAULT_RESAMPLES: Final = 9999
 _DEFAULT_DRAWS: Final = 39
 _FEW_HELD_OUT: Final = 10
+_NOT_MEASURED: Final = ("description", "sign", "claims", "confidence", "resamples", "family")
+"""Prose, and how numbers are judged: the same measurements serve other claims as well."""
 _MOST_SHOWN: Final = 50
 _SECTIONS: Final = {
     "pairs": "pair",
@@ -362,8 +364,8 @@ def _build(document: Document, sections: Mapping[str, Sequence[Row]]) -> Behavio
     }
     unsigned = BehaviorSpec(path=document.path, **parts, digest="")
     canonical = spec_json(unsigned)
-    # Prose for readers; no number can come from it.
-    del canonical["description"], canonical["sign"]
+    for key in _NOT_MEASURED:
+        canonical.pop(key, None)
     return BehaviorSpec(path=document.path, **parts, digest=digest_json(canonical))
 
 

@@ -242,7 +242,11 @@ class BehaviorSpec:
     """Claims of all specs in the folder that name the same family share one error rate."""
     scoring: Literal["both_orders", "paper"]
     digest: str
-    """SHA-256 over everything above that can move a number, whatever its layout in the file."""
+    """SHA-256 over everything that can move a measured number, whatever its layout in the file.
+
+    Claims, confidence, resamples and family decide how numbers are judged and are not in it, so
+    that recorded measurements can be judged again under others.
+    """
 
 
 def spec_json(spec: BehaviorSpec) -> dict[str, Any]:
