@@ -93,11 +93,10 @@ class Nuisance:
     """Running mean by behaviour, for the report only."""
 
     def loss(self, residual: Tensor, behavior: Tensor, sign: Tensor) -> Tensor:
-        """Squared norm of each behaviour's mean difference off its direction, unbiased.
+        """Squared norm of each behaviour's mean difference off its direction, in this batch.
 
-        The product of the means of two halves of the batch has the squared norm of the
-        true mean as its expectation.  A running mean in its place lags behind, and the
-        training swings about it with growing amplitude.
+        Nothing is remembered from batch to batch: pushing against a running mean, which
+        lags behind, makes the training swing about it with growing amplitude.
         """
         aside = residual - (residual @ self.directions) @ self.directions.T
         total = residual.new_zeros(())
@@ -105,7 +104,7 @@ class Nuisance:
             signed = sign[behavior == number, None] * aside[behavior == number]
             self.mean[number].lerp_(signed.mean(0).detach(), 0.04)
             if len(signed) >= 4:  # noqa: PLR2004
-                total = total + signed[::2].mean(0) @ signed[1::2].mean(0)
+                total = total + signed.mean(0).square().sum()
         return total / TRAIT_SCALE**2
 
 
@@ -278,7 +277,7 @@ class Trainer:
         return aids
 
 
-AIDS: Final = {"letter": 1.0, "stance": 1.0, "right": 0.7, "trait": 0.6, "nuisance": 0.15}
+AIDS: Final = {"letter": 1.0, "stance": 1.0, "right": 0.7, "trait": 0.6, "nuisance": 0.1}
 """How much each aid weighs beside the text's loss."""
 
 
