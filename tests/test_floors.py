@@ -27,7 +27,6 @@ FLOORS = {
     "caa_harness.vectors": 6,
     "caa_harness.engines.fake": 7,
     "caa_harness.engines.local": 7,
-    "caa_harness.measurements": 6,
     "caa_harness.evaluation": 8,
     "caa_harness.scores": 9,
     "caa_harness.evidence": 10,
