@@ -221,30 +221,47 @@ def test_an_item_that_cannot_be_taken_over_is_listed_whole(caa, item, reason):
     assert listed["set_aside"][0]["row"] == 6
 
 
-def test_letters_inside_the_options_are_taken_off_and_said(caa):
+def test_options_that_bring_letters_of_their_own_stay_as_published(caa):
     odd = question(9, "a) now", "b) later")
     change_items(pairs_file(caa), lambda items: items.append(odd))
 
-    report = imported(caa)
+    pair = load_spec(imported(caa).specs[0]).pairs[-1]
 
-    pair = load_spec(report.specs[0]).pairs[-1]
-    assert (pair.matching, pair.not_matching) == ("now", "later")
+    assert (pair.matching, pair.not_matching) == ("a) now", "b) later")
     assert pair.as_published.question == odd["question"]
-    assert [one.row for one in report.reworded] == [6]
 
 
-def test_a_probe_item_that_no_spec_can_hold_is_still_measured(caa):
-    path = caa / "datasets" / "test" / "mmlu" / "mmlu.json"
-    prompt = "What is 1?\n\nChoices:\n(A) one\n(B) (A) and (C)"
-    change_items(path, lambda items: items[1].update(prompt=prompt))
-    for run in (caa / "results").rglob("*type=mmlu*"):
-        change_items(run, lambda items: items[1].update(prompt=prompt))
+def change_probe(root, row, **values):
+    change_items(
+        root / "datasets" / "test" / "mmlu" / "mmlu.json", lambda items: items[row].update(values)
+    )
+    for run in (root / "results").rglob("*type=mmlu*"):
+        change_items(run, lambda items: items[row].update(values))
+
+
+def test_a_probe_option_may_begin_with_a_letter(caa):
+    change_probe(caa, 1, prompt="What is 1?\n\nChoices:\n(A) one\n(B) (A) and (C)")
 
     report = imported(caa)
 
-    assert len(load_spec(report.specs[0]).capability) == 3
-    assert len(read_measurements(report.measurements[0]).capability.correct) == 4
-    assert "begins with a letter in brackets" in report.set_aside[0].reason
+    assert load_spec(report.specs[0]).capability[1].options == ("one", "(A) and (C)")
+    assert report.set_aside == ()
+
+
+def test_a_probe_item_that_cannot_be_cut_is_set_aside_in_spec_and_measurements(caa):
+    for path in (caa / "results").rglob("*type=mmlu*"):
+        change_items(
+            path, lambda items: [x.update(a_prob=0.1 * i + 0.1) for i, x in enumerate(items)]
+        )
+    change_probe(caa, 1, prompt="What is 1?")
+
+    report = imported(caa)
+
+    probe = read_measurements(report.measurements[0]).capability
+    spec = load_spec(report.specs[0])
+    assert probe.correct.tolist() == [item.correct for item in spec.capability] == [1, 1, 0]
+    np.testing.assert_allclose(np.exp(probe.option_logprobs[0, :, 0]), [0.1, 0.3, 0.4], rtol=1e-6)
+    assert [(one.file, one.row) for one in report.set_aside] == [("test/mmlu/mmlu.json", 1)]
 
 
 @pytest.mark.parametrize(
@@ -574,7 +591,7 @@ def test_all_six_behaviors_become_specs_that_load(specs):
     }
     for spec in specs.values():
         assert len(spec.held_out) == 50
-        assert len(spec.capability) == 569
+        assert len(spec.capability) == 570
         assert len(spec.open_ended) == (53 if spec.behavior == "sycophancy" else 50)
         assert spec.layer.resolve(num_layers=32, model="meta-llama/Llama-2-7b-chat-hf") == 13
         assert spec.layer.resolve(num_layers=40, model="meta-llama/Llama-2-13b-chat-hf") == 14
@@ -582,14 +599,11 @@ def test_all_six_behaviors_become_specs_that_load(specs):
 
 @needs_caa
 def test_four_refusal_test_questions_are_also_pairs_and_the_pairs_go(real):
-    leaks = [one for one in real.set_aside if one.file.startswith("generate")]
+    leaks = real.set_aside
 
     assert {one.file for one in leaks} == {"generate/refusal/generate_dataset.json"}
     assert [one.row for one in leaks] == [3, 59, 134, 147, 292]
     assert len({one.reason for one in leaks}) == 4
-    assert [(one.file, one.row) for one in real.set_aside if one not in leaks] == [
-        ("test/mmlu/mmlu.json", 242)
-    ]
 
 
 @needs_caa

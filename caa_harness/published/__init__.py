@@ -83,7 +83,6 @@ class ImportReport:
     other_settings: tuple[Path, ...]
     """Other layers, other vectors, other prompts: one folder a setting."""
     set_aside: tuple[SetAside, ...]
-    reworded: tuple[SetAside, ...]
     notes: tuple[str, ...]
     tables: str
     """The published numbers, and what the letter-balanced view says of the same runs."""
@@ -97,7 +96,6 @@ class ImportReport:
         lines = [
             counts,
             *(f"set aside: {one.file} row {one.row}: {one.reason}" for one in self.set_aside),
-            *(f"reworded: {one.file} row {one.row}: {one.reason}" for one in self.reworded),
             *self.notes,
         ]
         return "\n".join([*lines, "", self.tables]) if self.tables else "\n".join(lines)
@@ -161,7 +159,6 @@ def import_caa(
         measurements=tuple(written.own),
         other_settings=tuple(written.others),
         set_aside=tuple(importer.set_aside),
-        reworded=tuple(importer.reworded),
         notes=(*stored.notes, *written.notes),
         tables=_tables(written.shown),
     )
@@ -318,14 +315,15 @@ def _odd_keys_note(imported: ImportedSpec) -> Iterable[str]:
 
 
 def _capability(runs: Mapping[float, Run], probe: Probe | None) -> CapabilityMeasurements | None:
-    """Turn the probe's runs into measurements of all its published items."""
+    """Turn the probe's runs into measurements of the probe."""
     if probe is None or 0.0 not in runs:
         return None
     multipliers = tuple(sorted(runs))
     table = np.zeros((len(multipliers), len(probe.correct), 2), dtype=np.float32)
     for place, multiplier in enumerate(multipliers):
         _check_items(runs[multiplier], probe.prompts)
-        table[place], _ = _logprobs(runs[multiplier])
+        logprobs, _ = _logprobs(runs[multiplier])
+        table[place] = logprobs[list(probe.rows)]
     return CapabilityMeasurements(
         multipliers=multipliers,
         option_logprobs=table,
@@ -417,7 +415,6 @@ def _report_json(report: ImportReport, out_folder: Path) -> str:
             for key in ("specs", "measurements", "other_settings")
         },
         "set_aside": [asdict(one) for one in report.set_aside],
-        "reworded": [asdict(one) for one in report.reworded],
         "notes": list(report.notes),
         "tables": report.tables.splitlines(),
     }

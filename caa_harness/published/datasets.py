@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _CHOICES: Final = re.compile(
     r"\A(?P<stem>.*?)(?:\n+Choices:)?\n\s*\(A\)(?P<a>.*?)\n\s*\(B\)(?P<b>.*)\Z", re.DOTALL
 )
-_OWN_LETTER: Final = re.compile(r"\A\(?(?P<letter>[A-Za-z])\)\s+")
 _KEYS: Final = {"(A)": "A", "(B)": "B"}
 _TEST_FILE: Final = "test_dataset_ab.json"
 _PROBE_FILE: Final = "mmlu.capability.jsonl"
@@ -52,7 +51,7 @@ _ABOUT: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """An item that is not in the spec, or not as it was."""
+    """A published item that is not in the spec."""
 
     file: str
     """Relative to the datasets folder."""
@@ -77,11 +76,14 @@ class ImportedSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """The capability probe, whole; the spec's file may hold fewer items."""
+    """The capability probe that the specs share."""
 
+    rows: tuple[int, ...]
+    """Row in the published set of each item."""
     correct: tuple[int, ...]
     categories: tuple[str, ...]
     prompts: tuple[str, ...]
+    """The published set, whole."""
 
 
 class DatasetImporter:
@@ -91,7 +93,6 @@ class DatasetImporter:
         self._datasets = datasets_folder
         self._out = out_folder
         self.set_aside: list[SetAside] = []
-        self.reworded: list[SetAside] = []
         self.probe: Probe | None = None
 
     def behaviors(self) -> tuple[str, ...]:
@@ -115,11 +116,13 @@ class DatasetImporter:
         if not path.is_file():
             return
         items = _items(path, ("prompt", "correct", "category"))
-        rows = [row for i, item in enumerate(items) if (row := self._probe_row(path, i, item))]
-        _write_jsonl(self._out / _PROBE_FILE, rows)
+        made = [self._probe_row(path, row, item) for row, item in enumerate(items)]
+        kept = [row for row, one in enumerate(made) if one is not None]
+        _write_jsonl(self._out / _PROBE_FILE, [one for one in made if one is not None])
         self.probe = Probe(
-            correct=tuple("AB".index(_KEYS[item["correct"]]) for item in items),
-            categories=tuple(item["category"] for item in items),
+            rows=tuple(kept),
+            correct=tuple("AB".index(_KEYS[items[row]["correct"]]) for row in kept),
+            categories=tuple(items[row]["category"] for row in kept),
             prompts=tuple(item["prompt"] for item in items),
         )
 
@@ -206,7 +209,7 @@ class DatasetImporter:
                 yield made
             else:
                 reason = f"its question is also test question {held_out_rows[leak]}"
-                self._put_aside(self.set_aside, path, row, item, reason)
+                self._put_aside(path, row, item, reason)
 
     def _question_row(self, path: Path, row: int, item: dict[str, Any]) -> dict[str, Any] | None:
         """Cut a published question into a spec's row, or set it aside."""
@@ -217,18 +220,13 @@ class DatasetImporter:
                 f"its answers are {item['answer_matching_behavior']!r} and"
                 f" {item['answer_not_matching_behavior']!r}, not (A) and (B)"
             )
-            self._put_aside(self.set_aside, path, row, item, reason)
+            self._put_aside(path, row, item, reason)
             return None
         cut = cut_choices(item["question"])
         if cut is None:
-            self._put_aside(self.set_aside, path, row, item, "its choices cannot be told apart")
+            self._put_aside(path, row, item, "its choices cannot be told apart")
             return None
         stem, options = cut
-        bare = tuple(_OWN_LETTER.sub("", option) for option in options)
-        if all(_OWN_LETTER.match(option) for option in options) and all(bare):
-            reason = "its options brought letters of their own, which are taken off"
-            self._put_aside(self.reworded, path, row, item, reason)
-            options = (bare[0], bare[1])
         matching, not_matching = options if letter == "A" else options[::-1]
         return {
             "question": stem,
@@ -247,13 +245,9 @@ class DatasetImporter:
             )
         cut = cut_choices(item["prompt"])
         if cut is None:
-            self._put_aside(self.set_aside, path, row, item, "its choices cannot be told apart")
+            self._put_aside(path, row, item, "its choices cannot be told apart")
             return None
         stem, options = cut
-        if any(_OWN_LETTER.match(option) for option in options):
-            reason = "an option begins with a letter in brackets; it is in the measurements only"
-            self._put_aside(self.set_aside, path, row, item, reason)
-            return None
         return {
             "question": stem,
             "options": list(options),
@@ -261,12 +255,10 @@ class DatasetImporter:
             "category": item["category"],
         }
 
-    def _put_aside(
-        self, where: list[SetAside], path: Path, row: int, item: dict[str, Any], reason: str
-    ) -> None:
+    def _put_aside(self, path: Path, row: int, item: dict[str, Any], reason: str) -> None:
         """Write down what happened to an item."""
         name = path.relative_to(self._datasets).as_posix()
-        where.append(SetAside(file=name, row=row, reason=reason, item=item))
+        self.set_aside.append(SetAside(file=name, row=row, reason=reason, item=item))
 
 
 def cut_choices(question: str) -> tuple[str, tuple[str, str]] | None:

@@ -77,12 +77,13 @@ def rule_problems(document: Document, sections: Sections) -> Iterator[Problem]:
     yield from _name_problems(document, spec)
     yield from _multiplier_problems(document, spec)
     yield from _prompt_problems(document, spec)
+    as_published = spec.get("scoring") == "paper"
     for name in ("pairs", "held_out"):
         for row in sections[name]:
-            yield from _two_answer_problems(row, as_published=spec.get("scoring") == "paper")
+            yield from _two_answer_problems(row, as_published=as_published)
     for row in sections["capability"]:
-        yield from _item_problems(row)
-    if spec.get("scoring") == "paper":
+        yield from _item_problems(row, as_published=as_published)
+    if as_published:
         yield from _unpublished(sections)
     else:
         yield from _repeats(sections)
@@ -232,8 +233,8 @@ def _published_problems(row: Row, matching: str, not_matching: str) -> Iterator[
         )
 
 
-def _item_problems(row: Row) -> Iterator[Problem]:
-    """Rules for one capability item."""
+def _item_problems(row: Row, *, as_published: bool) -> Iterator[Problem]:
+    """Rules for one capability item; one that was published keeps its own letters."""
     options = row.value.get("options") if isinstance(row.value, dict) else None
     for key in ("question", "category"):
         yield from _control_problems(row, key)
@@ -261,7 +262,8 @@ def _item_problems(row: Row) -> Iterator[Problem]:
                 f"option {tokens[1]} is the same as option {first}, {show(text)}",
                 "write options that differ in more than spacing and case",
             )
-    yield from _letter_problems(row, texts)
+    if not as_published:
+        yield from _letter_problems(row, texts)
 
 
 def _unpublished(sections: Sections) -> Iterator[Problem]:
