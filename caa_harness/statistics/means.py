@@ -162,12 +162,15 @@ class RankedMean(_Sample):
                     f"cannot resolve a one-sided level of {alpha:.2g}"
                 ),
             )
+        low = min(float(self.candidates[k - 1]), self.point)
+        high = max(float(self.candidates[-k]), self.point)
         return self._estimate(
             confidence,
-            min(float(self.candidates[k - 1]), self.point),
-            max(float(self.candidates[-k]), self.point),
+            low,
+            high,
             method=self.method,
             seed=self.seed,
+            mde=self._detectable(max(self.point - low, high - self.point), confidence),
             monte_carlo_error=self._monte_carlo_error(k),
         )
 
@@ -183,6 +186,13 @@ class RankedMean(_Sample):
         beyond = number - int(np.searchsorted(self.candidates, bound, side="left"))
         p = (1 + beyond) / (number + 1)
         return p if self.point < bound else max(p, 0.5)
+
+    def _detectable(self, arm: float, confidence: float) -> float:
+        """Stretch the longer arm to the power; never less than Student's t would need."""
+        alpha = one_sided_level(confidence)
+        effect = minimum_detectable_effect(self.sd, self.num_values, alpha=alpha)
+        reach = -float(special.stdtrit(self.num_values - 1, alpha)) * self.se
+        return effect * max(1.0, arm / reach)
 
     def _monte_carlo_error(self, k: int) -> float:
         """Half the distance between the order statistics one standard error either way."""
