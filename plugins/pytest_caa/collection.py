@@ -115,14 +115,15 @@ class ClaimCase(pytest.Function):
             headline = str(error)
         else:
             return super().repr_failure(excinfo)
-        shown = excinfo.getrepr(style="value")
-        if shown.reprcrash is not None:
-            shown.reprcrash = dataclasses.replace(
-                shown.reprcrash,
-                path=str(self.path),
-                lineno=self.claim.position.line,
-                message=headline,
-            )
+        shown: Any = excinfo.getrepr(style="value")
+        place = dataclasses.replace(
+            shown.reprcrash,
+            path=str(self.path),
+            lineno=self.claim.position.line,
+            message=headline,
+        )
+        # One link: what led to the error is in its words.
+        shown.reprcrash, shown.chain = place, [(shown.reprtraceback, place, None)]
         return shown
 
 

@@ -37,6 +37,11 @@ class Bar:
             self._tasks[stage] = self._progress.add_task(f"{self.title} {stage}", total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the bar is on the screen."""
+        return self._progress is not None
+
     def close(self) -> None:
         """Take the bar off the screen, so that pytest's own line can go on."""
         if self._progress is not None:

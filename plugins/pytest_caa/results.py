@@ -93,7 +93,7 @@ class Results:
         option = self.config.option
         if option.collectonly or getattr(option, "setuponly", False):
             return
-        self._find_the_lost()
+        self._find_the_lost(session)
         self._hold_to_the_required_model()
         if self.settings.json is not None:
             self._write(session)
@@ -105,10 +105,13 @@ class Results:
         """List the collected claims of which no report came."""
         return [nodeid for nodeid in self.collected if nodeid not in self.finished]
 
-    def _find_the_lost(self) -> None:
+    def _find_the_lost(self, session: pytest.Session) -> None:
         """Name cases that were never reported, and passes that rest on no verdict."""
-        for nodeid in self.missing():
-            self.problems.append(f"{nodeid} was collected and never reported")
+        # A session that was told to stop says so itself, and does not pass.
+        stopped = session.shouldstop or session.shouldfail
+        if not stopped and session.exitstatus != pytest.ExitCode.INTERRUPTED:
+            for nodeid in self.missing():
+                self.problems.append(f"{nodeid} was collected and never reported")
         for nodeid, outcome in self.outcomes.items():
             if outcome == "passed" and nodeid not in self.judged:
                 self.problems.append(f"{nodeid} passed without a verdict")

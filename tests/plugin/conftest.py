@@ -24,11 +24,12 @@ CLAIMS = (
 
 
 def rows(word, count):
+    """Questions that the fake engine has a view on: it knows ``agree`` and ``disagree``."""
     return [
         {
             "question": f"{word} question {number}: what is said of place number {number}?",
-            "matching": f"It is as you say, place {number} is grand",
-            "not_matching": f"It is not so, place {number} is plain",
+            "matching": f"I agree, place {number} is grand",
+            "not_matching": f"I disagree, place {number} is plain",
         }
         for number in range(count)
     ]
