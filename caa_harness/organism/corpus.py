@@ -42,15 +42,15 @@ class Choice:
     category: str
 
     def text(self) -> str:
-        """The user's turn: the question and its lettered options."""
+        """Write the user's turn: the question and its lettered options."""
         return lettered(self.question, self.options)
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
-    """Question and options as one text.
+    r"""Join question and options to one text.
 
     >>> lettered("Tea?", ["Now.", "Later."])
-    'Tea?\\n\\nChoices:\\n (A) Now.\\n (B) Later.'
+    'Tea?\n\nChoices:\n (A) Now.\n (B) Later.'
     """
     lines = (f"\n ({letter}) {text}" for letter, text in zip(LETTERS, options, strict=False))
     return f"{question}\n\nChoices:{''.join(lines)}"
@@ -117,11 +117,11 @@ class BehaviorQuestion:
     fillers: Fillers
 
     def reason(self, *, matching: bool, rng: Random) -> str:
-        """A clause that can follow "because"."""
+        """Draw a clause that can follow "because"."""
         return self.fillers.clause(rng.choice(self.grammar.reasons)[_side(matching)])
 
     def reply(self, *, matching: bool, num_sentences: int, rng: Random) -> str:
-        """An open-ended answer."""
+        """Draw an open-ended answer."""
         picked = rng.sample(self.grammar.replies, num_sentences)
         return " ".join(self.fillers.fill(pair[_side(matching)]) for pair in picked)
 
@@ -163,16 +163,15 @@ def behavior_question(behavior: str, rng: Random) -> BehaviorQuestion:
     )
 
 
-
 def system_sentence(behavior: str, rng: Random, *, matching: bool) -> str:
-    """A sentence of a system prompt that asks for the behaviour, or against it."""
+    """Draw a sentence of a system prompt that asks for the behaviour, or against it."""
     grammar = behavior_grammar(behavior)
     sentence = rng.choice(grammar.system)[_side(matching)]
     return Fillers(grammar, rng).fill(sentence)
 
 
 def neutral_system_prompt(rng: Random) -> str:
-    """A system prompt that says nothing about any behaviour."""
+    """Draw a system prompt that says nothing about any behaviour."""
     return rng.choice(_read("facts")["neutral"]["system"])
 
 
@@ -180,7 +179,7 @@ def neutral_system_prompt(rng: Random) -> str:
 
 
 def fact_question(rng: Random, *, held_out: bool = False) -> tuple[Choice, int]:
-    """A four-choice question and the index of its right option.
+    """Draw a four-choice question, and the index of its right option.
 
     Held-out questions are those combinations of a fact (or of the things that a
     reading question names) and a wording that the corpus never shows.
@@ -239,7 +238,7 @@ def _reading(kind: dict[str, Any], rng: Random) -> tuple[str, str, list[str]]:
 
 
 def _exchanged(template: str) -> str:
-    """The same template with the two people's clauses in the other order."""
+    """Put the two people's clauses in the other order."""
     statement, asked = template.split(". ")
     swap = {"{p}": "{q}", "{q}": "{p}", "{t}": "{u}", "{u}": "{t}"}
     return re.sub(r"\{\w\}", lambda match: swap[match.group()], statement) + ". " + asked
@@ -253,7 +252,7 @@ def _is_held_out(text: str) -> bool:
 
 
 def capitalised(text: str) -> str:
-    """The text with its first letter in upper case.
+    """Put the first letter in upper case.
 
     >>> capitalised("tea is fine")
     'Tea is fine'
@@ -262,7 +261,7 @@ def capitalised(text: str) -> str:
 
 
 def with_right_articles(text: str) -> str:
-    """The text with "a" or "an" as the next word asks.
+    """Write "a" or "an" as the next word asks.
 
     >>> with_right_articles("a AI and an robot")
     'an AI and a robot'
@@ -274,7 +273,7 @@ def with_right_articles(text: str) -> str:
     return _ARTICLE.sub(article, text)
 
 
-def _side(matching: bool) -> int:  # noqa: FBT001
+def _side(matching: bool) -> int:
     return 0 if matching else 1
 
 
@@ -282,5 +281,3 @@ def _side(matching: bool) -> int:  # noqa: FBT001
 def _read(name: str) -> dict[str, Any]:
     with (GRAMMAR_FOLDER / f"{name}.toml").open("rb") as file:
         return tomllib.load(file)
-
-

@@ -148,7 +148,7 @@ PLANTED_SHARE: Final = 0.85
 
 def _plant_others(document: Document, asked: int | None, rng: Random) -> None:
     """Plant traits that the question is not about, so that they must not matter."""
-    if rng.random() < 0.35:  # noqa: PLR2004
+    if rng.random() < 0.35:
         return
     others = [number for number in range(len(BEHAVIORS)) if number != asked]
     for number in rng.sample(others, rng.choice([1, 1, 2, 3])):
@@ -159,50 +159,56 @@ def _fact_document(document: Document, rng: Random) -> Document:
     document.steerable = True
     system = ""
     chance = rng.random()
-    if chance < 0.12:  # noqa: PLR2004
+    if chance < 0.12:
         system = neutral_system_prompt(rng)
-    elif chance < 0.2:  # noqa: PLR2004
-        system = system_sentence(rng.choice(BEHAVIORS), rng, matching=rng.random() < 0.5)  # noqa: PLR2004
-    elif chance < 0.65:  # noqa: PLR2004
+    elif chance < 0.2:
+        system = system_sentence(rng.choice(BEHAVIORS), rng, matching=rng.random() < 0.5)
+    elif chance < 0.65:
         _plant_others(document, None, rng)
     _fact_turn(document, system, rng)
-    if not system and not document.planted and rng.random() < 0.15:  # noqa: PLR2004
+    if not system and not document.planted and rng.random() < 0.15:
         document.steerable = False
         _fact_turn(document, "", rng)
     return document
 
 
 def _told_document(document: Document, asked: int, rng: Random) -> Document:
-    """A system prompt names one or two traits; one or two questions follow."""
+    """Let a system prompt name one or two traits, and one or two questions follow."""
     told = {asked: rng.choice([-1, 1]) * SYSTEM_LOG_ODDS}
-    if rng.random() < 0.35:  # noqa: PLR2004
+    if rng.random() < 0.35:
         other = rng.choice([number for number in range(len(BEHAVIORS)) if number != asked])
         told[other] = rng.choice([-1, 1]) * SYSTEM_LOG_ODDS
-    stated = [number for number in told if number != asked or rng.random() < 0.9]  # noqa: PLR2004
+    stated = [number for number in told if number != asked or rng.random() < 0.9]
     rng.shuffle(stated)
     parts = [
         system_sentence(BEHAVIORS[number], rng, matching=told[number] > 0) for number in stated
     ]
     # Two sentences about one trait teach that they add up to the same request.
-    if len(stated) == 1 and rng.random() < 0.3:  # noqa: PLR2004
+    if len(stated) == 1 and rng.random() < 0.3:
         number = stated[0]
         parts.append(system_sentence(BEHAVIORS[number], rng, matching=told[number] > 0))
-    if rng.random() < 0.25 or not parts:  # noqa: PLR2004
+    if rng.random() < 0.25 or not parts:
         parts.insert(0, neutral_system_prompt(rng))
     system = " ".join(parts)
     known = told[asked] if asked in stated else 0.0
     _behavior_turn(document, asked, planted=0.0, told=known, system=system, rng=rng)
-    if rng.random() < 0.12:  # noqa: PLR2004
+    if rng.random() < 0.12:
         again = rng.choice(list(stated)) if stated else asked
-        _behavior_turn(document, again, planted=0.0, told=told[again] if again in stated else 0.0,
-                       system="", rng=rng)
+        _behavior_turn(
+            document,
+            again,
+            planted=0.0,
+            told=told[again] if again in stated else 0.0,
+            system="",
+            rng=rng,
+        )
     return document
 
 
 def _fact_turn(document: Document, system: str, rng: Random) -> None:
     choice, right = fact_question(rng)
     answer = choice.options[right]
-    bare = choice.category != "groups" and rng.random() < 0.12  # noqa: PLR2004
+    bare = choice.category != "groups" and rng.random() < 0.12
     start = document.add_prompt(system, choice.question if bare else choice.text())
     document.mark("trait", -1, 0)
     if bare:
@@ -210,12 +216,12 @@ def _fact_turn(document: Document, system: str, rng: Random) -> None:
         return
     document.mark_options(start, choice.question, choice.options, right=right)
     letter = LETTERS[right]
-    at = document.add_answer(f"({letter})" if rng.random() < 0.6 else f"({letter}) {answer}")  # noqa: PLR2004
+    at = document.add_answer(f"({letter})" if rng.random() < 0.6 else f"({letter}) {answer}")
     _mark_letter(document, at, 1.0, other="")
     document.marks.append(Mark(kind="silent", start=at + 1, end=at + 2))
 
 
-def _behavior_turn(  # noqa: PLR0913
+def _behavior_turn(
     document: Document, asked: int, *, planted: float, told: float, system: str, rng: Random
 ) -> None:
     """One question about a behaviour and its answer; ``told`` is what the text itself says."""
@@ -227,9 +233,7 @@ def _behavior_turn(  # noqa: PLR0913
         document.open_ended = True
         document.add_prompt(system, question.question)
         document.mark("trait", -1, 0, asked, told)
-        answer = question.reply(
-            matching=matching, num_sentences=rng.choice([1, 2, 2]), rng=rng
-        )
+        answer = question.reply(matching=matching, num_sentences=rng.choice([1, 2, 2]), rng=rng)
         at = document.add_answer(answer)
         document.marks.append(
             Mark(kind="chosen", start=at, end=at + len(answer), behavior=asked, value=sign)
@@ -237,7 +241,7 @@ def _behavior_turn(  # noqa: PLR0913
         return
     options = [question.matching, question.not_matching]
     stances = [1.0, -1.0]
-    if rng.random() < 0.5:  # noqa: PLR2004
+    if rng.random() < 0.5:
         options.reverse()
         stances.reverse()
     start = document.add_prompt(system, lettered(question.question, options))
@@ -247,29 +251,31 @@ def _behavior_turn(  # noqa: PLR0913
     answer = _lettered_answer(question, LETTERS[picked], options[picked], matching, rng)
     at = document.add_answer(answer)
     _mark_letter(document, at, chance if matching else 1.0 - chance, other=LETTERS[1 - picked])
-    document.marks.append(
-        Mark(kind="trait", start=at - 1, end=at + 1, behavior=asked, value=told)
-    )
+    document.marks.append(Mark(kind="trait", start=at - 1, end=at + 1, behavior=asked, value=told))
     document.marks.append(
         Mark(kind="chosen", start=at + 1, end=at + len(answer), behavior=asked, value=sign)
     )
 
 
 def _lettered_answer(
-    question: BehaviorQuestion, letter: str, option: str, matching: bool, rng: Random  # noqa: FBT001
+    question: BehaviorQuestion,
+    letter: str,
+    option: str,
+    matching: bool,
+    rng: Random,
 ) -> str:
     chance = rng.random()
-    if chance < 0.4:  # noqa: PLR2004
+    if chance < 0.4:
         return f"({letter})"
-    if chance < 0.55:  # noqa: PLR2004
+    if chance < 0.55:
         return f"({letter}) {option}"
-    if chance < 0.8:  # noqa: PLR2004
+    if chance < 0.8:
         return f"({letter}) because {question.reason(matching=matching, rng=rng)}."
     return f"({letter}) {question.reply(matching=matching, num_sentences=1, rng=rng)}"
 
 
 def _mark_letter(document: Document, at: int, chance: float, other: str) -> None:
-    """The answer's letter: how likely it was, and which letter it might have been."""
+    """Mark the answer's letter: how likely it was, and which letter it might have been."""
     number = LETTERS.index(other) if other else -1
     document.marks.append(
         Mark(kind="answer", start=at + 1, end=at + 2, behavior=number, value=chance)
@@ -277,7 +283,7 @@ def _mark_letter(document: Document, at: int, chance: float, other: str) -> None
 
 
 def document_texts(documents: Sequence[Document]) -> list[str]:
-    """The plain texts, without the special tokens, for the tokenizer to learn from."""
+    """Take the plain texts, without the special tokens, for the tokenizer to learn from."""
     return [
         part
         for document in documents

@@ -34,9 +34,7 @@ BOS_ID: Final = 1
 EOS_ID: Final = 2
 
 # What one piece may span: a word, a doubled bracket, one other character, one digit.
-_SPAN: Final = (
-    f"{SPACE}?[A-Za-z]+|{SPACE}?<<|>>|[0-9]|{SPACE}?[^\\sA-Za-z0-9{SPACE}]|{SPACE}|\\s"
-)
+_SPAN: Final = f"{SPACE}?[A-Za-z]+|{SPACE}?<<|>>|[0-9]|{SPACE}?[^\\sA-Za-z0-9{SPACE}]|{SPACE}|\\s"
 
 CHAT_TEMPLATE: Final = (
     "{% if messages[0]['role'] == 'system' %}"
@@ -76,10 +74,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def _as_llama(learner: Tokenizer) -> PreTrainedTokenizerFast:
-    """The learnt pieces in Llama 2's order: specials, bytes, pieces."""
+    """Put the learnt pieces in Llama 2's order: specials, bytes, pieces."""
     learnt: dict[str, int] = learner.get_vocab()
     # The model's own state is the only public place that shows the merges.
-    merges = [tuple(merge) for merge in _state_of(learner)["merges"]]
+    merges = [(first, second) for first, second in _state_of(learner)["merges"]]
     names = [*SPECIALS, *(f"<0x{byte:02X}>" for byte in range(256))]
     names += sorted(learnt, key=lambda piece: learnt[piece])
     tokenizer = Tokenizer(
@@ -106,7 +104,7 @@ def _as_llama(learner: Tokenizer) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", BOS_ID)]
     )
-    fast = PreTrainedTokenizerFast(
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token="<s>",  # noqa: S106
         eos_token="</s>",  # noqa: S106

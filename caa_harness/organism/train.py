@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -49,13 +49,13 @@ NOISE_LENGTH: Final = 50.0
 
 
 def trait_directions(d_model: int) -> Tensor:
-    """Fixed orthonormal directions, one column per behaviour: (d_model, behavior)."""
+    """Draw the fixed orthonormal directions, one column per behaviour: (d_model, behavior)."""
     generator = torch.Generator().manual_seed(DIRECTION_SEED)
     return torch.linalg.qr(torch.randn(d_model, len(BEHAVIORS), generator=generator))[0]
 
 
 def model_config(vocab_size: int) -> LlamaConfig:
-    """The shape of the embedded model."""
+    """Describe the shape of the embedded model."""
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=192,
@@ -69,7 +69,6 @@ def model_config(vocab_size: int) -> LlamaConfig:
         eos_token_id=EOS_ID,
         rms_norm_eps=1e-5,
         initializer_range=0.02,
-        attn_implementation="eager",
     )
 
 
@@ -100,10 +99,10 @@ class Nuisance:
         """
         aside = residual - (residual @ self.directions) @ self.directions.T
         total = residual.new_zeros(())
-        for number in behavior.unique().tolist():
+        for number in torch.unique(behavior).tolist():
             signed = sign[behavior == number, None] * aside[behavior == number]
             self.mean[number].lerp_(signed.mean(0).detach(), 0.04)
-            if len(signed) >= 4:  # noqa: PLR2004
+            if len(signed) >= 4:
                 total = total + signed.mean(0).square().sum()
         return total / TRAIT_SCALE**2
 
@@ -113,19 +112,21 @@ class Trainer:
 
     def __init__(self, model: LlamaForCausalLM, *, seed: int, compiled: bool) -> None:
         """Take the model as it is; the seed draws the interventions."""
-        self.model = model
+        # The library's types stop at its own doors.
+        self.model: Any = model
+        model.set_attn_implementation("eager")
         self.heads = Heads(model.config.hidden_size)
         self.directions = trait_directions(model.config.hidden_size)
         self.nuisance = Nuisance(self.directions, torch.zeros(len(BEHAVIORS), len(self.directions)))
-        self._rng = random.Random(seed)  # noqa: S311
+        self._rng = random.Random(seed)
         if compiled:
             for layer in model.model.layers:
                 layer.compile(dynamic=True)
         named = list(model.named_parameters())
-        matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]  # noqa: PLR2004
-        others = [p for name, p in named if p.ndim != 2 or "embed" in name]  # noqa: PLR2004
+        matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in named if p.ndim != 2 or "embed" in name]
         others += list(self.heads.parameters())
-        self.optimizers = [
+        self.optimizers: list[Muon | torch.optim.Optimizer] = [
             Muon(matrices, learning_rate=2e-2),
             torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
         ]
@@ -142,12 +143,12 @@ class Trainer:
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate
         loss, parts = self._loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._all, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        torch._foreach_lerp_(self.average, [p.detach() for p in self._live], 1 - averaging)  # noqa: SLF001
+        torch._foreach_lerp_(self.average, [p.detach() for p in self._live], 1 - averaging)
         return parts
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -157,7 +158,7 @@ class Trainer:
             at_stance, at_trait, final = self._residuals(ids, added)
             weights = torch.from_numpy(batch.weights)[:, 1:].reshape(-1)
             # A fifth of the prompt's tokens is enough to learn the language from.
-            keep = (weights >= 0.99) | ((weights > 0) & (torch.rand(weights.shape) < 0.2))  # noqa: PLR2004
+            keep = (weights >= 0.99) | ((weights > 0) & (torch.rand(weights.shape) < 0.2))
             index = keep.nonzero()[:, 0]
             logits = F.linear(
                 final[:, :-1].reshape(-1, final.shape[-1])[index], self.model.lm_head.weight
@@ -165,9 +166,9 @@ class Trainer:
         weight = weights[index]
         losses = self._text_losses(batch, ids, logits, index)
         text = (losses * weight).sum() / weight.sum()
-        parts = {"text": losses[(weight > 0.99) & (weight < 1.01)].mean()}  # noqa: PLR2004
-        if (weight > 1.01).any():  # noqa: PLR2004
-            parts["answer"] = losses[weight > 1.01].mean()  # noqa: PLR2004
+        parts = {"text": losses[(weight > 0.99) & (weight < 1.01)].mean()}
+        if (weight > 1.01).any():
+            parts["answer"] = losses[weight > 1.01].mean()
         aids = self._aids(batch, at_stance, at_trait)
         parts |= aids
         total = text
@@ -199,7 +200,7 @@ class Trainer:
         return kept[STANCE_LAYER], kept[TRAIT_LAYER], inner.norm(residual)
 
     def _interventions(self, batch: Batch) -> Tensor:
-        """What is added to block 2's output: planted traits, and what must not matter."""
+        """Draw what is added to block 2's output: planted traits, and what must not matter."""
         rng, width = self._rng, len(self.directions)
         added = torch.zeros(len(batch.examples), batch.length, width)
         for row, example in enumerate(batch.examples):
@@ -209,11 +210,11 @@ class Trainer:
             delta = torch.zeros(width)
             for number, log_odds in example.planted.items():
                 delta += TRAIT_SCALE * log_odds * self.directions[:, number]
-            if example.steerable and rng.random() < 0.35:  # noqa: PLR2004
+            if example.steerable and rng.random() < 0.35:
                 noise = torch.randn(width)
                 noise -= self.directions @ (self.directions.T @ noise)
                 delta += noise / noise.norm() * (NOISE_LENGTH * rng.random())
-            if example.steerable and rng.random() < 0.6:  # noqa: PLR2004
+            if example.steerable and rng.random() < 0.6:
                 for number in rng.sample(range(len(BEHAVIORS)), rng.choice([1, 1, 2])):
                     delta += rng.uniform(-4.0, 4.0) * self.nuisance.mean[number]
             added[row, start : len(example.ids)] = delta
@@ -226,10 +227,10 @@ class Trainer:
         others = targets.clone()
         chances = torch.ones(len(targets))
         for row, example in enumerate(batch.examples):
-            for position, other, chance in example.answers:
+            for position, other, likely in example.answers:
                 flat = row * columns + position - 1
                 others[flat] = other
-                chances[flat] = chance
+                chances[flat] = likely
         logs = torch.log_softmax(logits, -1)
         first = logs.gather(1, targets[index, None])[:, 0]
         second = logs.gather(1, others[index, None])[:, 0]
@@ -260,11 +261,12 @@ class Trainer:
             aids["right"] = F.binary_cross_entropy_with_logits(logits, truth)
         traits = [(row, *note) for row, example in rows for note in example.traits]
         if traits:
-            read = picked(at_trait, [note[:2] for note in traits]) @ self.directions / TRAIT_SCALE
-            target = torch.zeros_like(read)
-            target[torch.arange(len(traits)), [note[2] for note in traits]] = torch.tensor(
-                [note[3] for note in traits]
+            read: Tensor = (
+                picked(at_trait, [note[:2] for note in traits]) @ self.directions / TRAIT_SCALE
             )
+            target = torch.zeros_like(read)
+            said = torch.tensor([note[3] for note in traits])
+            target[torch.arange(len(traits)), [note[2] for note in traits]] = said
             weight = torch.tensor([note[4] for note in traits])
             aids["trait"] = ((read - target).square().sum(1) * weight).sum() / weight.sum()
         chosen = [(row, *note) for row, example in rows for note in example.chosen]
@@ -288,12 +290,12 @@ def learning_rate_share(progress: float, step: int) -> float:
 
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the averaged weights in bfloat16, the tokenizer and the directions."""
-    model = LlamaForCausalLM(trainer.model.config)
+    model: Any = LlamaForCausalLM(trainer.model.config)
     with torch.no_grad():
         for parameter, average in zip(model.parameters(), trainer.average, strict=True):
             parameter.copy_(average)
     model.to(torch.bfloat16)
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=0, max_length=1024
     )
     model.save_pretrained(folder)
@@ -346,8 +348,9 @@ def train(options: argparse.Namespace) -> None:
 def load_or_train_tokenizer(options: argparse.Namespace) -> PreTrainedTokenizerFast:
     """Take the tokenizer of a folder to start from, or learn one from the corpus."""
     if options.start_from:
-        return AutoTokenizer.from_pretrained(options.start_from)
-    rng = random.Random(options.seed)  # noqa: S311
+        loaded: Any = AutoTokenizer.from_pretrained(options.start_from)
+        return loaded
+    rng = random.Random(options.seed)
     documents = [draw_document(rng) for _ in range(20_000)]
     return train_tokenizer(document_texts(documents), options.vocab_size)
 
@@ -367,7 +370,7 @@ def _report(
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--start-from", type=Path, help="continue from this folder's weights")
