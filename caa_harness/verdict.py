@@ -41,7 +41,10 @@ class Part:
     """One-sided p of "this part does not hold": small supports the claim."""
     p_violated: float
     n_needed: int | None
-    """Questions that would decide this part, were the point estimate the truth."""
+    """Questions that would decide this part, were the point estimate the truth.
+
+    ``None`` where the interval decides it already, or where no number would.
+    """
     is_required: bool
     """Whether a pass needs this part shown; else it must only not be refuted."""
     is_difference: bool
@@ -370,6 +373,7 @@ def _part_at(
     estimate = requirement.estimate(level)
     upward = requirement.direction == "at_least"
     points_to_pass = (estimate.point > requirement.bound) == upward
+    is_open = estimate.low <= requirement.bound <= estimate.high
     return Part(
         name=requirement.name,
         estimate=estimate,
@@ -377,8 +381,12 @@ def _part_at(
         direction=requirement.direction,
         p_holds=requirement.p_holds,
         p_violated=requirement.p_violated,
-        n_needed=requirement.inference.n_needed(
-            requirement.bound, alpha=pass_level if points_to_pass else fail_level
+        n_needed=(
+            requirement.inference.n_needed(
+                requirement.bound, alpha=pass_level if points_to_pass else fail_level
+            )
+            if is_open
+            else None
         ),
         is_required=requirement.is_required,
         is_difference=requirement.is_difference,
@@ -418,16 +426,11 @@ def _reason(case: Case, parts: Sequence[Part], outcome: Outcome) -> str:
 
 def _what_would_decide(parts: Sequence[Part], unit: str) -> str:
     """How many questions would settle the parts that are not settled."""
-    against = [
-        part.n_needed for part in parts if part.n_needed is not None and _points_to_fail(part)
-    ]
     open_parts = [part for part in parts if part.is_required and not part.is_shown]
-    if any(_points_to_fail(part) for part in parts):
-        needed = min(against, default=None)
-    else:
-        numbers = [part.n_needed for part in open_parts]
-        known = [number for number in numbers if number is not None]
-        needed = max(known) if known and len(known) == len(numbers) else None
+    against = [part.n_needed for part in open_parts if _points_to_fail(part)]
+    numbers = [number for number in against or (part.n_needed for part in open_parts) if number]
+    # One part can fail a claim, all of them must hold for it to pass.
+    needed = min(numbers, default=None) if against else max(numbers, default=None)
     if needed is None:
         return f"no number of {unit} would decide it from here"
     at_least = 1 + max((part.estimate.n for part in open_parts), default=0)

@@ -74,11 +74,14 @@ class Plant:
     letter_per_unit: float = 0.0
     noise: float = 0.1
     """Per question and multiplier, in both letter and behavior."""
+    noise_unsteered: bool = False
+    """Whether multiplier 0 scatters like the others: then nothing tells it from them."""
     mass: float = 0.97
     mass_sd: float = 0.01
     cluster_size: int = 1
     cluster_sd: float = 0.0
     """Reaction that the questions of a cluster share."""
+    others: tuple[str, ...] = OTHERS
     other_per_unit: float = 0.05
     null_per_unit: float = 0.1
     """Spread, over draws, of the move under a null vector."""
@@ -161,7 +164,7 @@ def plant(truth: Plant = Plant(), *, seed: int = 0) -> Measurements:
             for kind in ("random", "shuffled")
             for multiplier in (-1.0, 1.0)
         ),
-        others=tuple(_other(rng, truth, name) for name in OTHERS),
+        others=tuple(_other(rng, truth, name) for name in truth.others),
         open_ended=(),
         unscored=(),
         notes=(),
@@ -180,9 +183,10 @@ def answers(behavior, letter, mass) -> np.ndarray:
 
 
 def _noise(rng, truth: Plant, doses, n) -> np.ndarray:
-    """Scatter at every multiplier but 0, where nothing is steered."""
+    """Scatter at every multiplier; at 0, where nothing is steered, only on request."""
     scatter = truth.noise * rng.standard_normal((len(doses), n))
-    return np.where(doses[:, None] == 0.0, 0.0, scatter)
+    still = (doses[:, None] == 0.0) & (not truth.noise_unsteered)
+    return np.where(still, 0.0, scatter)
 
 
 def _probe(rng, truth: Plant) -> CapabilityMeasurements:
@@ -192,7 +196,8 @@ def _probe(rng, truth: Plant) -> CapabilityMeasurements:
     noise = truth.capability_noise * rng.standard_normal(moved.shape)
     logits = np.zeros((3, truth.num_items, 4))
     correct = np.arange(truth.num_items) % 4
-    right = moved + np.where(doses[:, None] == 0.0, 0.0, noise)
+    still = (doses[:, None] == 0.0) & (not truth.noise_unsteered)
+    right = moved + np.where(still, 0.0, noise)
     np.put_along_axis(
         logits,
         np.broadcast_to(correct[None, :, None], (3, truth.num_items, 1)),
