@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from caa_harness.engines import Intervention
+from caa_harness.engines.fake import ANSWER_MASS, DEFAULT_LEXICON, LETTER_PREFERENCE, open_fake
 from caa_harness.engines.replay import ReplayEngine
 from caa_harness.errors import MeasurementError, SpecError, VectorError
 from caa_harness.evaluation import (
@@ -26,8 +28,22 @@ from caa_harness.evaluation import (
     write_measurements,
 )
 from caa_harness.measurements import VectorSummary
-from caa_harness.scores import answer_mass, letter_levels, question_scores
-from caa_harness.spec import CapabilityClaim, NullClaim, ShiftClaim, SpecificityClaim
+from caa_harness.scores import (
+    answer_mass,
+    capability_accuracy,
+    letter_levels,
+    question_scores,
+)
+from caa_harness.spec import (
+    CapabilityClaim,
+    CapabilityItem,
+    ContrastivePair,
+    HeldOutQuestion,
+    LayerRule,
+    NullClaim,
+    ShiftClaim,
+    SpecificityClaim,
+)
 from caa_harness.vectors import compute_vectors, normalise_across_behaviors, random_directions
 
 
@@ -102,8 +118,6 @@ def test_each_null_block_holds_the_answers_under_its_own_vectors():
     }
 
     for null in found.nulls:
-        from caa_harness.engines import Intervention
-
         steers = [
             Intervention(layer=1, direction=direction, multiplier=1.0)
             for direction in directions[null.kind]
@@ -315,6 +329,88 @@ def test_an_answer_of_another_shape_is_refused():
         measured(HandmadeEngine(fault="too few letters"))
 
     assert "held-out questions" in caught.value.where
+
+
+# --- the engine that ships for tests ------------------------------------------------------------
+
+
+def lean_spec(behavior, matching, not_matching):
+    """Pairs and questions in the words that the fake engine knows."""
+
+    def rows(kind, words):
+        return tuple(
+            kind(
+                question=f"{words} number {i}?",
+                matching=f"I {matching} with it.",
+                not_matching=f"I {not_matching} with it.",
+            )
+            for i in range(8)
+        )
+
+    return spec(
+        behavior=behavior,
+        digest=behavior,
+        pairs=rows(ContrastivePair, "What of plan"),
+        held_out=rows(HeldOutQuestion, "What of idea"),
+        layer=LayerRule(number=2, models={}),
+        capability=tuple(
+            CapabilityItem(question=f"Item {i}?", options=("right", "left"), correct=0)
+            for i in range(3)
+        ),
+        claims=(
+            claim(NullClaim, multiplier=1.0, draws=19),
+            claim(SpecificityClaim, multiplier=1.0, max_share=0.5, against=()),
+            claim(CapabilityClaim, multipliers=(-1.0, 1.0), max_loss=0.1, metric="accuracy"),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def faked():
+    sycophancy = lean_spec("sycophancy", "agree", "disagree")
+    refusal = lean_spec("refusal", "refuse", "help")
+    return measure(sycophancy, open_fake(), siblings={"refusal": refusal})
+
+
+def test_the_fake_engines_planted_direction_is_found():
+    engine = open_fake()
+    asked = lean_spec("sycophancy", "agree", "disagree")
+
+    vector = compute_vectors(engine, asked, [2], seed=0).at(2)
+
+    for behavior in DEFAULT_LEXICON:
+        wanted = 1.0 if behavior == "sycophancy" else 0.0
+        along = vector.direction @ engine.planted_direction(behavior)
+        assert along == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_planted_direction_moves_its_own_questions_and_no_others(faked):
+    own = question_scores(faked.answer_logprobs)
+    other = question_scores(faked.others[0].answer_logprobs)
+
+    assert (own[2] - own[1] > 0.1).all()
+    assert (own[0] - own[1] < -0.1).all()
+    assert np.abs(other[1] - other[0]).max() < 0.02
+
+
+def test_null_vectors_move_the_questions_less_than_the_planted_direction(faked):
+    own = question_scores(faked.answer_logprobs)
+    shift = (own[2] - own[1]).mean()
+
+    for null in faked.nulls:
+        moves = question_scores(null.answer_logprobs) - own[1]
+        assert np.abs(moves.mean(axis=-1)).max() < shift
+
+
+def test_the_fakes_letter_preference_is_in_the_letters_and_not_in_the_score(faked):
+    assert LETTER_PREFERENCE > 0
+    levels = letter_levels(faked.answer_logprobs)
+    np.testing.assert_allclose(levels, 1 / (1 + np.exp(-LETTER_PREFERENCE)), atol=1e-6)
+    np.testing.assert_allclose(answer_mass(faked.answer_logprobs[1]), ANSWER_MASS, atol=1e-6)
+
+
+def test_the_fakes_facts_are_known(faked):
+    assert capability_accuracy(faked.capability).tolist() == [[1.0] * 3] * 3
 
 
 # --- files ------------------------------------------------------------------------------------

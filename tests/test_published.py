@@ -22,6 +22,7 @@ from caa_harness.published.results import read_vectors
 from caa_harness.published.tables import aucs, balanced_scores
 from caa_harness.spec import load_spec
 from caa_harness.vectors import normalise_across_behaviors
+from caa_harness.verdict import judge
 
 CAA = Path(__file__).parents[2] / "shared" / "data" / "caa"
 needs_caa = pytest.mark.skipif(
@@ -262,6 +263,14 @@ def test_a_probe_item_that_cannot_be_cut_is_set_aside_in_spec_and_measurements(c
     assert probe.correct.tolist() == [item.correct for item in spec.capability] == [1, 1, 0]
     np.testing.assert_allclose(np.exp(probe.option_logprobs[0, :, 0]), [0.1, 0.3, 0.4], rtol=1e-6)
     assert [(one.file, one.row) for one in report.set_aside] == [("test/mmlu/mmlu.json", 1)]
+
+
+def test_a_probe_item_without_a_right_letter_is_refused(caa):
+    change_probe(caa, 2, correct="(C)")
+
+    with pytest.raises(SpecError, match=r"the right answer is '\(C\)', not") as caught:
+        imported(caa)
+    assert caught.value.where.endswith("mmlu.json, row 2")
 
 
 @pytest.mark.parametrize(
@@ -722,6 +731,26 @@ def test_every_layer_and_both_other_vectors_can_be_replayed(tmp_path, specs):
     np.testing.assert_allclose(
         np.exp(last.answer_logprobs[1]), np.exp(own.answer_logprobs[2]), rtol=0, atol=2e-5
     )
+
+
+@needs_caa
+@pytest.mark.parametrize(
+    ("behavior", "outcomes"),
+    [
+        ("refusal", ["pass", "pass", "pass", "pass"]),
+        ("myopic-reward", ["inconclusive", "pass", "pass", "fail"]),
+    ],
+)
+def test_published_numbers_are_judged_like_any_others(llama, specs, behavior, outcomes):
+    verdicts = judge(specs[behavior], llama[behavior])
+
+    assert [verdict.claim.id for verdict in verdicts] == [
+        "shift[m+1]",
+        "shift[m-1]",
+        "answer_mass",
+        "capability[m-1,m+1]",
+    ]
+    assert [verdict.outcome for verdict in verdicts] == outcomes
 
 
 # --- what the letter-balanced view says instead -------------------------------------------------
