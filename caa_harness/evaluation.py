@@ -1,16 +1,15 @@
 """Evaluation: held-out questions asked under every intervention, as plain numbers.
 
-A spec and an engine come in, ``Measurements`` go out: log-probabilities of the
-answer letters and nothing judged.  They can be written to a file, read back and
-judged again without a model.
+Specs and an engine come in, ``Measurements`` go out: log-probabilities of the
+answer letters and nothing judged.  Specs measured together share their
+questions: each set is asked once, under the interventions of all of them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
@@ -48,6 +47,7 @@ __all__ = [
     "OtherBehavior",
     "VectorSummary",
     "measure",
+    "measure_together",
     "read_measurements",
     "write_measurements",
 ]
@@ -70,10 +70,7 @@ def measure(
 ) -> Measurements:
     """Compute the spec's vector and ask its questions under every intervention.
 
-    Each set of questions is one call to the engine, which holds all its
-    interventions: the held-out questions under the spec's multipliers, and under
-    null vectors where a claim asks for them; other behaviours' questions where a
-    claim names them; the capability probe where a claim bounds it.
+    ``measure_together`` with a single spec; see there.
 
     Parameters
     ----------
@@ -106,50 +103,104 @@ def measure(
     MeasurementError
         When the engine's answer has another shape than the question.
     """
-    plan = _Plan.of(spec, siblings)
-    layer = _layer(spec, engine) if layer is None else layer
-    if vectors is None:
-        vectors = compute_vectors(
-            engine,
-            spec,
-            [layer],
-            num_shuffles=plan.num_draws,
-            seed=spec.seed,
-            orders="paper" if spec.scoring == "paper" else "both",
-            progress=_counter(progress, "pairs", _num_pair_prompts(spec)),
-        )
-    vector = vectors.at(layer)
-    asking = _Asking(engine, spec.scoring, progress)
-    steer = partial(Intervention, layer=layer, positions=positions)
+    (measured,) = measure_together(
+        [spec],
+        engine,
+        siblings=siblings,
+        layer=layer,
+        vectors=None if vectors is None else {spec.behavior: vectors},
+        open_ended=open_ended,
+        max_new_tokens=max_new_tokens,
+        positions=positions,
+        progress=progress,
+    )
+    return measured
 
-    answers, nulls = _ask_held_out(
-        asking, spec, vectors=vectors, vector=vector, plan=plan, steer=steer
-    )
-    others = tuple(
-        _ask_other(asking, siblings[behavior], vector, multipliers, steer)
-        for behavior, multipliers in plan.others.items()
-    )
-    capability = _ask_capability(asking, spec.capability, vector, plan.capability, steer)
-    continued = _continue(
-        asking, spec.open_ended[:open_ended], vector, steer, max_new_tokens=max_new_tokens
-    )
-    return Measurements(
-        behavior=spec.behavior,
-        spec_digest=spec.digest,
-        scoring=spec.scoring,
-        model=engine.card,
-        vector=_summary(vector),
-        multipliers=spec.multipliers,
-        questions=tuple(question.digest for question in spec.held_out),
-        clusters=tuple(question.cluster for question in spec.held_out),
-        answer_logprobs=answers,
-        capability=capability,
-        nulls=nulls,
-        others=others,
-        open_ended=continued,
-        unscored=(),
-        notes=tuple(dict.fromkeys(asking.notes)),
-    )
+
+def measure_together(
+    specs: Sequence[BehaviorSpec],
+    engine: Engine,
+    *,
+    siblings: Mapping[str, BehaviorSpec],
+    layer: int | None = None,
+    vectors: Mapping[str, VectorSet] | None = None,
+    open_ended: int = 0,
+    max_new_tokens: int = 40,
+    positions: PositionRule = "after_prompt",
+    progress: Progress | None = None,
+) -> tuple[Measurements, ...]:
+    """Measure several specs of a folder, asking each set of questions once for all of them.
+
+    A question costs mostly its prompt, which is the same under every intervention.
+    So the held-out questions of one behaviour are asked in one call under its own
+    multipliers, under its null vectors, and under the vectors of the other specs
+    whose specificity claims name it; a probe that several specs share likewise.
+
+    Parameters
+    ----------
+    specs : sequence of BehaviorSpec
+        Say what to ask, and which claims need more than the held-out questions.
+    engine : Engine
+        Answers.
+    siblings : mapping of behavior to BehaviorSpec
+        Specs of the folder, for specificity claims; ``specs`` may be among them.
+    layer : int, optional
+        Overrides the specs' own layer rules.
+    vectors : mapping of behavior to VectorSet, optional
+        Steer with these instead of the vectors of the specs' own pairs.
+    open_ended, max_new_tokens, positions, progress
+        As for ``measure``.
+
+    Returns
+    -------
+    tuple of Measurements
+        One for each spec, in their order.
+
+    Raises
+    ------
+    EngineError, PromptError, VectorError, SpecError, MeasurementError
+        As for ``measure``.
+    """
+    asking = _Asking(engine, progress)
+    subjects = [
+        _Subject.of(
+            spec,
+            asking,
+            siblings={name: other for name, other in siblings.items() if name != spec.behavior},
+            layer=layer,
+            vectors=(vectors or {}).get(spec.behavior),
+            positions=positions,
+        )
+        for spec in specs
+    ]
+    answers = _ask_questions(asking, subjects, siblings)
+    probes = _ask_probes(asking, subjects)
+    measured = []
+    for subject, own, probe in zip(subjects, answers, probes, strict=True):
+        spec = subject.spec
+        continued = _continue(
+            asking, spec.open_ended[:open_ended], subject, max_new_tokens=max_new_tokens
+        )
+        measured.append(
+            Measurements(
+                behavior=spec.behavior,
+                spec_digest=spec.digest,
+                scoring=spec.scoring,
+                model=engine.card,
+                vector=_summary(subject.vector),
+                multipliers=spec.multipliers,
+                questions=tuple(question.digest for question in spec.held_out),
+                clusters=tuple(question.cluster for question in spec.held_out),
+                answer_logprobs=own.answer_logprobs,
+                capability=probe,
+                nulls=own.nulls,
+                others=own.others,
+                open_ended=continued,
+                unscored=(),
+                notes=tuple(dict.fromkeys(asking.notes)),
+            )
+        )
+    return tuple(measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,9 +258,8 @@ def _check_sibling(
 class _Asking:
     """An engine asked in the spec's orders; collects its notes and reports progress."""
 
-    def __init__(self, engine: Engine, scoring: str, progress: Progress | None) -> None:
+    def __init__(self, engine: Engine, progress: Progress | None) -> None:
         self.engine = engine
-        self.scoring = scoring
         self.notes: list[str] = []
         self._progress = progress
 
@@ -218,26 +268,21 @@ class _Asking:
         stage: str,
         questions: Sequence[HeldOutQuestion],
         interventions: Sequence[Intervention],
+        *,
+        scoring: str,
     ) -> Float32[np.ndarray, "intervention question order letter"]:
         """Ask two-answer questions, in both orders or as published; NaN: not asked."""
         prompts: list[Prompt] = []
         places: list[tuple[int, int]] = []
         for row, question in enumerate(questions):
-            for order in (0, 1) if self.scoring == "both_orders" else (paper_order(question),):
-                prompts.append(self._write(self.engine.writer, question, order))
+            for order in (0, 1) if scoring == "both_orders" else (paper_order(question),):
+                prompts.append(_write(self.engine.writer, question, order, scoring))
                 places.append((row, order))
         answers = self.logprobs(stage, prompts, interventions, num_letters=2)
         table = np.full((len(interventions), len(questions), 2, 2), np.nan, dtype=np.float32)
         rows, orders = np.array(places, dtype=np.int64).T
         table[:, rows, orders] = answers.transpose(1, 0, 2)
         return table
-
-    def _write(self, writer: PromptWriter, question: HeldOutQuestion, order: int) -> Prompt:
-        """Write a question with the matching answer as (A) in order 0, as (B) in order 1."""
-        if self.scoring == "paper" and question.as_published is not None:
-            return writer.verbatim(question.as_published.question)
-        options = (question.matching, question.not_matching)
-        return writer.question(question.question, options if order == 0 else options[::-1])
 
     def logprobs(
         self,
@@ -281,78 +326,198 @@ def _counter(progress: Progress | None, stage: str, total: int) -> Callable[[int
     return advance
 
 
-def _ask_held_out(
-    asking: _Asking,
-    spec: BehaviorSpec,
-    *,
-    vectors: VectorSet,
-    vector: SteeringVector,
-    plan: _Plan,
-    steer: Callable[..., Intervention],
-) -> tuple[Float32[np.ndarray, "multiplier question order letter"], tuple[NullMeasurements, ...]]:
-    """Ask the held-out questions under the vector and, in the same call, under null vectors."""
-    interventions = _dose(steer, vector, spec.multipliers)
-    blocks: list[tuple[Literal["random", "shuffled"], float, slice]] = []
-    if plan.nulls:
+def _write(writer: PromptWriter, question: HeldOutQuestion, order: int, scoring: str) -> Prompt:
+    """Write a question with the matching answer as (A) in order 0, as (B) in order 1."""
+    if scoring == "paper" and question.as_published is not None:
+        return writer.verbatim(question.as_published.question)
+    options = (question.matching, question.not_matching)
+    return writer.question(question.question, options if order == 0 else options[::-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Subject:
+    """A spec under measurement: its plan, its vectors, and how they are added."""
+
+    spec: BehaviorSpec
+    plan: _Plan
+    vectors: VectorSet
+    vector: SteeringVector
+    positions: PositionRule
+
+    @classmethod
+    def of(
+        cls,
+        spec: BehaviorSpec,
+        asking: _Asking,
+        *,
+        siblings: Mapping[str, BehaviorSpec],
+        layer: int | None,
+        vectors: VectorSet | None,
+        positions: PositionRule,
+    ) -> _Subject:
+        """Plan the questions and, unless it is given, compute the vector."""
+        plan = _Plan.of(spec, siblings)
+        layer = _layer(spec, asking.engine) if layer is None else layer
+        if vectors is None:
+            vectors = compute_vectors(
+                asking.engine,
+                spec,
+                [layer],
+                num_shuffles=plan.num_draws,
+                seed=spec.seed,
+                orders="paper" if spec.scoring == "paper" else "both",
+                progress=asking.counter(f"pairs of {spec.behavior}", _num_pair_prompts(spec)),
+            )
+        return cls(
+            spec=spec, plan=plan, vectors=vectors, vector=vectors.at(layer), positions=positions
+        )
+
+    def steer(self, direction: Float32[np.ndarray, " d_model"], multiplier: float) -> Intervention:
+        """Add a direction at this spec's layer."""
+        return Intervention(
+            layer=self.vector.layer,
+            direction=direction,
+            multiplier=multiplier,
+            positions=self.positions,
+        )
+
+    def dose(self, multipliers: Iterable[float]) -> list[Intervention]:
+        """One intervention with the spec's own vector per multiplier."""
+        return [self.steer(self.vector.direction, multiplier) for multiplier in multipliers]
+
+    def null_dose(self) -> list[tuple[str, float, list[Intervention]]]:
+        """Interventions of null vectors, by kind and multiplier."""
+        if not self.plan.nulls:
+            return []
         directions = {
-            "random": random_directions(vector, plan.num_draws, spec.seed),
-            "shuffled": vectors.shuffled,
+            "random": random_directions(self.vector, self.plan.num_draws, self.spec.seed),
+            "shuffled": self.vectors.shuffled,
         }
-        if vectors.shuffled_layer != vector.layer or len(vectors.shuffled) < plan.num_draws:
+        made = (self.vectors.shuffled_layer, len(self.vectors.shuffled))
+        if made[0] != self.vector.layer or made[1] < self.plan.num_draws:
             raise MeasurementError(
-                f"{len(vectors.shuffled)} label-shuffled vectors at layer"
-                f" {vectors.shuffled_layer} where {plan.num_draws} at {vector.layer} are needed",
-                where=f"{spec.behavior}, null claim",
+                f"{made[1]} label-shuffled vectors at layer {made[0]} where"
+                f" {self.plan.num_draws} at {self.vector.layer} are needed",
+                where=f"{self.spec.behavior}, null claim",
                 remedy="compute the vectors with num_shuffles, or let measure() compute them",
             )
-        for multiplier, draws in sorted(plan.nulls.items()):
-            for kind in ("random", "shuffled"):
-                start = len(interventions)
-                interventions += [
-                    steer(direction=direction, multiplier=multiplier)
-                    for direction in directions[kind][:draws]
-                ]
-                blocks.append((kind, multiplier, slice(start, start + draws)))
-    answers = asking.questions("held-out questions", spec.held_out, interventions)
-    nulls = tuple(
-        NullMeasurements(kind=kind, multiplier=multiplier, answer_logprobs=answers[rows])
-        for kind, multiplier, rows in blocks
-    )
-    return answers[: len(spec.multipliers)], nulls
+        return [
+            (kind, multiplier, [self.steer(one, multiplier) for one in directions[kind][:draws]])
+            for multiplier, draws in sorted(self.plan.nulls.items())
+            for kind in ("random", "shuffled")
+        ]
 
 
-def _ask_other(
-    asking: _Asking,
-    other: BehaviorSpec,
-    vector: SteeringVector,
-    multipliers: Sequence[float],
-    steer: Callable[..., Intervention],
-) -> OtherBehavior:
-    """Ask another behaviour's questions under this behaviour's vector."""
-    stage = f"questions of {other.behavior}"
-    return OtherBehavior(
-        behavior=other.behavior,
-        multipliers=tuple(multipliers),
-        answer_logprobs=asking.questions(stage, other.held_out, _dose(steer, vector, multipliers)),
-        clusters=tuple(question.cluster for question in other.held_out),
-    )
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Answers:
+    """What the two-answer questions gave for one subject."""
+
+    answer_logprobs: Float32[np.ndarray, "multiplier question order letter"]
+    nulls: tuple[NullMeasurements, ...]
+    others: tuple[OtherBehavior, ...]
 
 
-def _ask_capability(
-    asking: _Asking,
-    items: Sequence[CapabilityItem],
-    vector: SteeringVector,
-    multipliers: Sequence[float],
-    steer: Callable[..., Intervention],
-) -> CapabilityMeasurements | None:
-    """Ask the probe; items with equally many options share a call."""
-    if not multipliers or not items:
-        return None
+class _Sheet:
+    """One set of questions and everybody's interventions on it; asked once."""
+
+    def __init__(self) -> None:
+        self.interventions: list[Intervention] = []
+
+    def book(self, interventions: Sequence[Intervention]) -> slice:
+        """Add interventions; return where their answers will stand."""
+        start = len(self.interventions)
+        self.interventions.extend(interventions)
+        return slice(start, len(self.interventions))
+
+
+def _ask_questions(
+    asking: _Asking, subjects: Sequence[_Subject], siblings: Mapping[str, BehaviorSpec]
+) -> list[_Answers]:
+    """Ask each behaviour's held-out questions once, for its own spec and for the others'."""
+    sheets: defaultdict[tuple[str, str], _Sheet] = defaultdict(_Sheet)
+    asked = {subject.spec.behavior: subject.spec for subject in subjects}
+    asked = {**siblings, **asked}
+    own, nulls, others = [], [], []
+    for subject in subjects:
+        scoring = subject.spec.scoring
+        sheet = sheets[subject.spec.behavior, scoring]
+        own.append(sheet.book(subject.dose(subject.spec.multipliers)))
+        nulls.append([(kind, at, sheet.book(dose)) for kind, at, dose in subject.null_dose()])
+        others.append(
+            [
+                (behavior, at, sheets[behavior, scoring].book(subject.dose(at)))
+                for behavior, at in subject.plan.others.items()
+            ]
+        )
+    tables = {
+        (behavior, scoring): asking.questions(
+            f"questions of {behavior}",
+            asked[behavior].held_out,
+            sheet.interventions,
+            scoring=scoring,
+        )
+        for (behavior, scoring), sheet in sheets.items()
+    }
+    return [
+        _Answers(
+            answer_logprobs=tables[subject.spec.behavior, subject.spec.scoring][rows],
+            nulls=tuple(
+                NullMeasurements(
+                    kind=kind,
+                    multiplier=multiplier,
+                    answer_logprobs=tables[subject.spec.behavior, subject.spec.scoring][where],
+                )
+                for kind, multiplier, where in of_nulls
+            ),
+            others=tuple(
+                OtherBehavior(
+                    behavior=behavior,
+                    multipliers=at,
+                    answer_logprobs=tables[behavior, subject.spec.scoring][where],
+                    clusters=tuple(question.cluster for question in asked[behavior].held_out),
+                )
+                for behavior, at, where in of_others
+            ),
+        )
+        for subject, rows, of_nulls, of_others in zip(subjects, own, nulls, others, strict=True)
+    ]
+
+
+def _ask_probes(
+    asking: _Asking, subjects: Sequence[_Subject]
+) -> list[CapabilityMeasurements | None]:
+    """Ask each distinct probe once; items with equally many options share a call."""
+    sheets: defaultdict[tuple[CapabilityItem, ...], _Sheet] = defaultdict(_Sheet)
+    booked = [
+        sheets[subject.spec.capability].book(subject.dose(subject.plan.capability))
+        for subject in subjects
+    ]
+    tables = {
+        items: _ask_probe(asking, items, sheet.interventions)
+        for items, sheet in sheets.items()
+        if items and sheet.interventions
+    }
+    return [
+        CapabilityMeasurements(
+            multipliers=subject.plan.capability,
+            option_logprobs=tables[subject.spec.capability][rows],
+            correct=np.array([item.correct for item in subject.spec.capability], dtype=np.int64),
+            categories=tuple(item.category for item in subject.spec.capability),
+        )
+        if subject.spec.capability and subject.plan.capability
+        else None
+        for subject, rows in zip(subjects, booked, strict=True)
+    ]
+
+
+def _ask_probe(
+    asking: _Asking, items: Sequence[CapabilityItem], interventions: Sequence[Intervention]
+) -> Float32[np.ndarray, "intervention item option"]:
+    """Ask a probe's items under all interventions."""
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for row, item in enumerate(items):
         by_size[len(item.options)].append(row)
-    interventions = _dose(steer, vector, multipliers)
-    table = np.full((len(multipliers), len(items), max(by_size)), np.nan, dtype=np.float32)
+    table = np.full((len(interventions), len(items), max(by_size)), np.nan, dtype=np.float32)
     for size, rows in sorted(by_size.items()):
         prompts = [
             asking.engine.writer.question(items[row].question, items[row].options) for row in rows
@@ -360,19 +525,13 @@ def _ask_capability(
         stage = "capability probe" if len(by_size) == 1 else f"capability probe, {size} options"
         answers = asking.logprobs(stage, prompts, interventions, num_letters=size)
         table[:, rows, :size] = answers.transpose(1, 0, 2)
-    return CapabilityMeasurements(
-        multipliers=tuple(multipliers),
-        option_logprobs=table,
-        correct=np.array([item.correct for item in items], dtype=np.int64),
-        categories=tuple(item.category for item in items),
-    )
+    return table
 
 
 def _continue(
     asking: _Asking,
     prompts: Sequence[str],
-    vector: SteeringVector,
-    steer: Callable[..., Intervention],
+    subject: _Subject,
     *,
     max_new_tokens: int,
 ) -> tuple[OpenEndedAnswer, ...]:
@@ -381,9 +540,9 @@ def _continue(
         return ()
     generations = asking.engine.generate(
         [asking.engine.writer.open_ended(prompt) for prompt in prompts],
-        _dose(steer, vector, OPEN_ENDED_MULTIPLIERS),
+        subject.dose(OPEN_ENDED_MULTIPLIERS),
         max_new_tokens=max_new_tokens,
-        progress=asking.counter("open-ended prompts", len(prompts)),
+        progress=asking.counter(f"open-ended prompts of {subject.spec.behavior}", len(prompts)),
     )
     asking.notes.extend(generations.notes)
     return tuple(
@@ -391,13 +550,6 @@ def _continue(
         for prompt, texts in zip(prompts, generations.texts, strict=True)
         for multiplier, text in zip(OPEN_ENDED_MULTIPLIERS, texts, strict=True)
     )
-
-
-def _dose(
-    steer: Callable[..., Intervention], vector: SteeringVector, multipliers: Iterable[float]
-) -> list[Intervention]:
-    """One intervention per multiplier."""
-    return [steer(direction=vector.direction, multiplier=multiplier) for multiplier in multipliers]
 
 
 def _layer(spec: BehaviorSpec, engine: Engine) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +19,15 @@ from filelock import FileLock
 
 from caa_harness import organism
 from caa_harness.engines.replay import ReplayEngine
-from caa_harness.errors import OptionError
-from caa_harness.evaluation import measure
+from caa_harness.errors import HarnessError, OptionError
+from caa_harness.evaluation import measure_together
 from caa_harness.measurements import Measurements, read_measurements, write_measurements
 from caa_harness.spec import BehaviorSpec, SpecificityClaim, load_spec, sibling_specs, spec_json
 from caa_harness.vectors import SteeringVector, compute_vectors
 from caa_harness.verdict import BehaviorSummary, Verdict, judge, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from caa_harness.engines import Engine, PositionRule
 
@@ -69,6 +71,8 @@ class Run:
         self._progress = progress
         self._engine: Engine | None = None
         self._specs: dict[Path, BehaviorSpec] = {}
+        self._expected: list[Path] = []
+        self._failures: dict[Path | str, HarnessError] = {}
         self._vectors: dict[Path, SteeringVector] = {}
         self._measurements: dict[Path, Measurements] = {}
         self._verdicts: dict[Path, tuple[Verdict, ...]] = {}
@@ -84,7 +88,8 @@ class Run:
                 remedy="leave out --caa-replay, or ask only for measurements and verdicts",
             )
         if self._engine is None:
-            self._engine = open_engine(self.options)
+            with self._once("engine"):
+                self._engine = open_engine(self.options)
         return self._engine
 
     def spec(self, path: Path) -> BehaviorSpec:
@@ -93,6 +98,13 @@ class Run:
         if key not in self._specs:
             self._specs[key] = load_spec(path)
         return self._specs[key]
+
+    def expect(self, paths: Iterable[Path]) -> None:
+        """Say which specs this run is going to judge, so that a folder's are measured together.
+
+        Every process of a run must be told the same, or nothing.
+        """
+        self._expected = sorted({path.resolve() for path in paths})
 
     def layer(self, spec: BehaviorSpec) -> int:
         """Which decoder block this run steers for ``spec``."""
@@ -103,7 +115,7 @@ class Run:
 
     def vector(self, spec: BehaviorSpec) -> SteeringVector:
         """Return the steering vector that ``spec`` is measured with."""
-        if spec.path not in self._vectors:
+        if _key(spec) not in self._vectors:
             layer = self.layer(spec)
             vectors = compute_vectors(
                 self.engine,
@@ -112,69 +124,125 @@ class Run:
                 seed=spec.seed,
                 orders="paper" if spec.scoring == "paper" else "both",
             )
-            self._vectors[spec.path] = vectors.at(layer)
-        return self._vectors[spec.path]
+            self._vectors[_key(spec)] = vectors.at(layer)
+        return self._vectors[_key(spec)]
 
     def measurements(self, spec: BehaviorSpec) -> Measurements:
-        """Measure ``spec``, once per run, over all the processes that share a folder."""
-        if spec.path not in self._measurements:
-            self._measurements[spec.path] = self._shared_measurements(spec)
-        return self._measurements[spec.path]
+        """Measure ``spec``, once per run, over all the processes that share a folder.
+
+        Specs of the same folder that the run expects are measured with it, since they ask the
+        same questions.  When one of them cannot be measured, the others still are, alone.
+        """
+        if _key(spec) not in self._measurements:
+            specs = self._together(spec)
+            with self._once(_key(spec)):
+                try:
+                    measured = self._shared(specs)
+                except HarnessError:
+                    if len(specs) == 1:
+                        raise
+                    specs = [spec]
+                    measured = self._shared(specs)
+            for one, found in zip(specs, measured, strict=True):
+                self._measurements[_key(one)] = found
+        return self._measurements[_key(spec)]
 
     def verdicts(self, spec: BehaviorSpec) -> tuple[Verdict, ...]:
         """Judge every claim of ``spec``, in the file's order."""
-        if spec.path not in self._verdicts:
-            self._verdicts[spec.path] = judge(
+        if _key(spec) not in self._verdicts:
+            self._verdicts[_key(spec)] = judge(
                 spec, self.measurements(spec), layer=self.options.layer
             )
-        return self._verdicts[spec.path]
+        return self._verdicts[_key(spec)]
 
     def summary(self, spec: BehaviorSpec) -> BehaviorSummary:
         """Put a spec's numbers together for a report."""
-        if spec.path not in self._summaries:
-            self._summaries[spec.path] = summarise(
+        if _key(spec) not in self._summaries:
+            self._summaries[_key(spec)] = summarise(
                 spec, self.measurements(spec), self.verdicts(spec)
             )
-        return self._summaries[spec.path]
+        return self._summaries[_key(spec)]
 
-    def _shared_measurements(self, spec: BehaviorSpec) -> Measurements:
-        """Take another process's measurement where there is one, else make it and leave it."""
+    @contextmanager
+    def _once(self, what: Path | str) -> Iterator[None]:
+        """Try something dear once: a failure is raised again, not tried again."""
+        if what in self._failures:
+            raise self._failures[what]
+        try:
+            yield
+        except HarnessError as error:
+            self._failures[what] = error
+            raise
+
+    def _together(self, spec: BehaviorSpec) -> list[BehaviorSpec]:
+        """List this spec and the expected ones of its folder that are still to be measured."""
+        if self.options.replay is not None:
+            return [spec]
+        folder = _key(spec).parent
+        specs = [spec]
+        for path in self._expected:
+            if path.parent != folder or path in (_key(spec), *self._measurements):
+                continue
+            try:
+                found = self.spec(path)
+            except HarnessError:  # its own cases say so
+                continue
+            specs.append(found)
+        return sorted(specs, key=_key)
+
+    def _shared(self, specs: list[BehaviorSpec]) -> tuple[Measurements, ...]:
+        """Take another process's measurements where there are some, else make and leave them."""
         folder = self.options.shared_folder
         if folder is None:
-            return self._measure(spec)
+            return self._measure(specs)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{spec.behavior}-{self._recipe(spec)}.json"
-        with FileLock(path.with_suffix(".lock")):
-            if path.exists():
-                return read_measurements(path)
-            measured = self._measure(spec)
-            write_measurements(measured, path)
+        recipe = self._recipe(specs)
+        paths = [folder / f"{recipe}-{spec.behavior}.json" for spec in specs]
+        with FileLock(folder / f"{recipe}.lock"):
+            if all(path.exists() for path in paths):
+                return tuple(read_measurements(path) for path in paths)
+            measured = self._measure(specs)
+            for found, path in zip(measured, paths, strict=True):
+                write_measurements(found, path)
         return measured
 
-    def _measure(self, spec: BehaviorSpec) -> Measurements:
+    def _measure(self, specs: list[BehaviorSpec]) -> tuple[Measurements, ...]:
         """Measure with the engine, or look up what was recorded."""
         if self.options.replay is not None:
-            return ReplayEngine(self.options.replay).measurements(spec)
-        measured = measure(
-            spec,
+            return tuple(self._replay.measurements(spec) for spec in specs)
+        measured = measure_together(
+            specs,
             self.engine,
-            siblings=_siblings(spec),
+            siblings=_siblings(specs),
             layer=self.options.layer,
             open_ended=self.options.open_ended,
             positions=self.options.positions,
             progress=self._progress,
         )
-        if self.options.record is not None:
-            self.options.record.mkdir(parents=True, exist_ok=True)
-            write_measurements(measured, self.options.record / f"{spec.behavior}.measurements.json")
+        folder = self.options.record
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for found in measured:
+                write_measurements(found, folder / f"{found.behavior}.measurements.json")
         return measured
 
-    def _recipe(self, spec: BehaviorSpec) -> str:
-        """Hash everything that decides what this run measures for ``spec``."""
+    @cached_property
+    def _replay(self) -> ReplayEngine:
+        """The recorded measurements, read once."""
+        assert self.options.replay is not None
+        return ReplayEngine(self.options.replay)
+
+    def _recipe(self, specs: list[BehaviorSpec]) -> str:
+        """Hash everything that decides what this run measures for ``specs``."""
         options = {key: str(value) for key, value in asdict(self.options).items()}
-        siblings = {name: other.digest for name, other in _siblings(spec).items()}
-        text = json.dumps([spec_json(spec), options, siblings], sort_keys=True)
+        siblings = {name: other.digest for name, other in _siblings(specs).items()}
+        text = json.dumps([[spec_json(spec) for spec in specs], options, siblings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _key(spec: BehaviorSpec) -> Path:
+    """Return what a spec is remembered by."""
+    return spec.path.resolve()
 
 
 def open_engine(options: RunOptions) -> Engine:
@@ -195,8 +263,10 @@ def open_engine(options: RunOptions) -> Engine:
     )
 
 
-def _siblings(spec: BehaviorSpec) -> dict[str, BehaviorSpec]:
-    """Load the other specs of the folder, if a claim asks about them."""
-    if not any(isinstance(claim, SpecificityClaim) for claim in spec.claims):
-        return {}
-    return sibling_specs(spec)
+def _siblings(specs: list[BehaviorSpec]) -> dict[str, BehaviorSpec]:
+    """Load the specs of the folder, if a claim asks about others."""
+    asking = [
+        spec for spec in specs if any(isinstance(claim, SpecificityClaim) for claim in spec.claims)
+    ]
+    found = {spec.behavior: spec for spec in specs}
+    return {**sibling_specs(asking[0]), **found} if asking else {}

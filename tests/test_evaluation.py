@@ -24,6 +24,7 @@ from caa_harness.evaluation import (
     OpenEndedAnswer,
     OtherBehavior,
     measure,
+    measure_together,
     read_measurements,
     write_measurements,
 )
@@ -217,11 +218,53 @@ def test_progress_counts_up_to_the_end_of_every_stage():
 
     measured(spec=spec(claims=claims), progress=lambda *step: told.append(step))
 
-    assert told[0] == ("pairs", 0, 12)
-    assert ("pairs", 12, 12) in told
-    assert ("held-out questions", 10, 10) in told
+    assert told[0] == ("pairs of handmade", 0, 12)
+    assert ("pairs of handmade", 12, 12) in told
+    assert ("questions of handmade", 10, 10) in told
     assert told[-1] == ("capability probe", 4, 4)
     assert all(done <= total for _, done, total in told)
+
+
+# --- several specs together -------------------------------------------------------------------
+
+
+def in_a_folder():
+    """Two specs that name each other and share a probe."""
+    claims = (
+        claim(SpecificityClaim, multiplier=1.0, max_share=0.5, against=()),
+        claim(NullClaim, multiplier=1.0, draws=3),
+        claim(CapabilityClaim, multipliers=(1.0,), max_loss=0.1, metric="accuracy"),
+    )
+    other = other_spec()
+    return [spec(claims=claims), replace(other, claims=claims, capability=spec().capability)]
+
+
+def test_measuring_together_gives_what_measuring_alone_gives(tmp_path):
+    specs = in_a_folder()
+    folder = {one.behavior: one for one in specs}
+
+    together = measure_together(specs, HandmadeEngine(), siblings=folder)
+    alone = [
+        measured(spec=one, siblings={k: v for k, v in folder.items() if v is not one})
+        for one in specs
+    ]
+
+    for place, (one, two) in enumerate(zip(together, alone, strict=True)):
+        write_measurements(one, tmp_path / f"{place}-together.json")
+        write_measurements(two, tmp_path / f"{place}-alone.json")
+        assert (tmp_path / f"{place}-together.json").read_bytes() == (
+            tmp_path / f"{place}-alone.json"
+        ).read_bytes()
+
+
+def test_together_every_set_of_questions_is_asked_once():
+    engine = HandmadeEngine()
+    specs = in_a_folder()
+
+    measure_together(specs, engine, siblings={one.behavior: one for one in specs})
+
+    asked = [call[1] for call in engine.calls if call[0] == "logprobs"]
+    assert asked == [2 * len(one.held_out) for one in specs] + [len(specs[0].capability)]
 
 
 # --- what is measured -------------------------------------------------------------------------
@@ -328,7 +371,7 @@ def test_an_answer_of_another_shape_is_refused():
     with pytest.raises(MeasurementError, match=r"shape \(10, 3, 1\), not \(10, 3, 2\)") as caught:
         measured(HandmadeEngine(fault="too few letters"))
 
-    assert "held-out questions" in caught.value.where
+    assert "questions of handmade" in caught.value.where
 
 
 # --- the engine that ships for tests ------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_caa.collection import resolve
+from pytest_caa.collection import ClaimCase, resolve
 from pytest_caa.options import settings_key
 from pytest_caa.progress import bar_key
 
@@ -50,7 +50,9 @@ def caa_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         # The parent of a worker's folder is common to the workers of this run.
         shared = tmp_path_factory.getbasetemp().parent / "caa"
     options = RunOptions(**config.stash[settings_key].run, shared_folder=shared)
-    return Run(options, progress=config.stash[bar_key])
+    run = Run(options, progress=config.stash[bar_key])
+    run.expect(item.path for item in request.session.items if isinstance(item, ClaimCase))
+    return run
 
 
 @pytest.fixture(scope="session")
