@@ -185,3 +185,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         record = {"error": str(call.excinfo.value)}
     if record:
         setattr(report, ATTRIBUTE, record)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        # The place of a skip is the claim, not the line of this plugin that raised it.
+        path, line, _ = item.reportinfo()
+        report.longrepr = (str(path), (line or 0) + 1, report.longrepr[2])

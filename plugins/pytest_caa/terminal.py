@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_caa.options import settings_key
@@ -48,6 +50,8 @@ def write_summary(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(document):
             reporter.write_line(line)
+        if document["behaviors"]:
+            append_step_summary(document)
 
 
 def github_annotations(document: dict[str, Any]) -> Iterator[str]:
@@ -67,6 +71,17 @@ def github_annotations(document: dict[str, Any]) -> Iterator[str]:
         if case["error"] is not None:
             place = f"file={_property(case['case'].partition('::')[0])}"
             yield f"::error {place}::{_message(case['error'])}"
+
+
+def append_step_summary(document: dict[str, Any]) -> None:
+    """Leave the table on the page of the GitHub job, where there is one."""
+    from caa_harness.report.terminal import session_summary
+
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not page:
+        return
+    with contextlib.suppress(OSError), Path(page).open("a", encoding="utf-8") as stream:
+        stream.write(f"```text\n{session_summary(document)}\n```\n")
 
 
 def _message(text: str) -> str:

@@ -78,7 +78,7 @@ def test_an_undecided_claim_does_what_the_ini_file_says(
         result.assert_outcomes(passed=1, warnings=1)
         result.stdout.fnmatch_lines("*candor.behavior.json:*CaaWarning: undecided: shift at +1*")
     if setting == "skip":
-        result.stdout.fnmatch_lines("SKIPPED*undecided: shift at +1*")
+        result.stdout.fnmatch_lines("SKIPPED*specs/candor.behavior.json:*: undecided: shift at +1*")
 
 
 def test_undecided_fails_unless_somebody_says_otherwise(pytester, recorded_spec):
@@ -205,6 +205,7 @@ def test_sessions_without_claims_say_nothing(pytester):
 
 def test_github_is_pointed_at_the_line(pytester, recorded_spec, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "page.md")
     recorded_spec(slope=0.1)
 
     result = pytester.runpytest_inprocess(*REPLAY)
@@ -216,6 +217,9 @@ def test_github_is_pointed_at_the_line(pytester, recorded_spec, monkeypatch):
     assert "title=specs/candor.behavior.json%3A%3Ashift[m+1] fail::shift at +1 is" in found[0]
     # Percent signs of the message are escaped.
     assert " %25 interval)" in found[0]
+    page = (pytester.path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("```text\nbehavior ")
+    assert "claims: 1 pass, 2 fail" in page
 
 
 def test_other_places_get_no_annotations(pytester, recorded_spec, monkeypatch):
