@@ -70,8 +70,16 @@ def random_model(family="llama", tokenizer=None, *, seed=0, attention=None, **ch
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 noise = torch.randn(parameter.shape, generator=dice)
-                parameter.copy_(noise * 0.6 / parameter.shape[-1] ** 0.5 * 2)
+                parameter.copy_(noise * 0.9 / parameter.shape[-1] ** 0.5)
+        # Continuations are compared as texts: let them be of signs that can be told apart.
+        model.get_output_embeddings().weight[unreadable(tokenizer)] *= 0.01
     return model.eval()
+
+
+def unreadable(tokenizer):
+    """Tokens of single bytes, and special tokens."""
+    vocabulary = tokenizer.get_vocab().items()
+    return [n for piece, n in vocabulary if len(piece) > 4 or not piece.isascii()]
 
 
 def engine_of(family="llama", *, seed=0, attention=None, dtype=torch.float32, **options):

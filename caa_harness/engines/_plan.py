@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def added_vector(intervention: Intervention) -> np.ndarray:
-    """Return what is added to the residual stream, in float32."""
-    return np.float32(intervention.multiplier) * intervention.direction.astype(np.float32)
+    """Return what is added to the residual stream, in float32; infinite where that is too small."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = intervention.multiplier * intervention.direction.astype(np.float64)
+        return exact.astype(np.float32)
 
 
 def not_finite(what: str, name: str) -> EngineError:

@@ -143,6 +143,13 @@ class LocalEngine:
                 where=name,
                 remedy="call model.eval() first",
             )
+        compiled = any(getattr(module, "_compiled_call_impl", None) for module in model.modules())
+        if compiled or hasattr(model, "_orig_mod"):
+            raise EngineError(
+                "the model is compiled, and compiled code may leave hooks out",
+                where=name,
+                remedy="give the model as it was before torch.compile",
+            )
         self._anatomy = find_anatomy(model, name)
         check_finite(model, name)
         self._model = model

@@ -287,7 +287,7 @@ def _explain(error: Exception, name: str) -> EngineError:
     kinds = {type(link).__name__ for link in chain}
     text = " ".join(str(link) for link in chain)
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "GatedRepoError" in kinds or "gated repo" in text:
+    if "GatedRepoError" in kinds:
         return EngineError(
             "the model is gated",
             where=name,
@@ -297,7 +297,8 @@ def _explain(error: Exception, name: str) -> EngineError:
         return EngineError(
             f"the hub has no such model or revision: {first}",
             where=name,
-            remedy="check the name (owner/name) and the revision, or name a folder",
+            remedy="check the name (owner/name) and the revision, name a folder, or log in "
+            "with `hf auth login` when the model is private",
         )
     if kinds & {
         "ConnectError",
