@@ -114,6 +114,47 @@ def test_an_empty_folder_is_no_success(pytester):
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
+def test_the_ini_file_can_narrow_the_names(pytester, write_spec):
+    write_spec("candor")
+    write_spec("tact")
+
+    result = pytester.runpytest_inprocess(
+        "--collect-only", "-q", "-o", "caa_files=t*.behavior.json"
+    )
+
+    assert sum("tact.behavior.json::" in line for line in result.outlines) == 3
+    assert "candor" not in result.stdout.str()
+
+
+def test_specs_may_lie_outside_the_root_folder(pytester, write_spec):
+    write_spec()
+    elsewhere = pytester.mkdir("elsewhere")
+
+    result = pytester.runpytest_inprocess("specs", "--rootdir", elsewhere, "--collect-only", "-q")
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines("*candor.behavior.json::shift[[]m-1[]]")
+
+
+def test_loading_the_plugin_costs_little():
+    script = (
+        "import argparse, dataclasses, pytest, time\n"
+        "import _pytest.terminal, _pytest.junitxml, _pytest.cacheprovider\n"
+        "start = time.process_time()\n"
+        "import pytest_caa, pytest_caa.results, pytest_caa.workers\n"
+        "print(time.process_time() - start)\n"
+    )
+
+    seconds = [
+        float(
+            subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+        )
+        for _ in range(3)
+    ]
+
+    assert min(seconds) < 0.05
+
+
 def imported(pytester, *, conftest=""):
     """What a session that collects specs has imported, with no other plugin about."""
     pytester.makeconftest(conftest)

@@ -159,6 +159,19 @@ def test_the_last_failures_can_be_run_again(pytester, recorded_spec, record):
     assert second.ret == 0
 
 
+def test_a_session_goes_on_where_it_stopped(pytester, recorded_spec, record):
+    level = {"type": "level", "multiplier": 0, "at_least": 0.05}
+    shift = {"type": "shift", "multiplier": 1, "at_least": 0.1}
+    path = recorded_spec(claims=[level, shift], slope=0.1)
+    stopped = pytester.runpytest_inprocess(*REPLAY, "--sw")
+    record(path, slope=1.0)
+
+    resumed = pytester.runpytest_inprocess(*REPLAY, "--sw")
+
+    stopped.assert_outcomes(passed=1, failed=1)
+    resumed.assert_outcomes(passed=1, deselected=1)
+
+
 def test_durations_name_the_claims(pytester, recorded_spec):
     recorded_spec()
 
