@@ -97,7 +97,7 @@ class AnswerLogprobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generations:
-    """Greedy continuations, without the prompt and without special tokens."""
+    """Greedy continuations, without the prompt, special tokens and white space around them."""
 
     texts: tuple[tuple[str, ...], ...]
     """``texts[prompt][intervention]``."""

@@ -40,7 +40,8 @@ class Plan:
     """The distinct interventions of a call, in an order that does not depend on the caller's.
 
     ``index[i]`` is the distinct intervention that stands for the ``i``-th one asked for;
-    ``weights[j]`` counts how many the ``j``-th distinct one stands for.
+    ``weights[j]`` counts how many the ``j``-th distinct one stands for, and ``vectors[j]`` is
+    what it adds.
     """
 
     def __init__(self, interventions: Sequence[Intervention | None]) -> None:
@@ -58,8 +59,12 @@ class Plan:
         ordered = sorted(by_key)
         counts = Counter(keys)
         self.distinct = tuple(by_key[key] for key in ordered)
-        self.index = [ordered.index(key) for key in keys]
+        places = {key: place for place, key in enumerate(ordered)}
+        self.index = [places[key] for key in keys]
         self.weights = tuple(counts[key] for key in ordered)
+        self.vectors = {j: added_vector(i) for j, i in enumerate(self.distinct) if i is not None}
+        rules = {i.positions for i in self.distinct if i is not None}
+        self._reaches = int("from_prompt_end" in rules) if rules else None
 
     def start(self, prompt: Prompt, intervention: Intervention) -> int:
         """First token of the prompt, or of what follows it, that the intervention reaches."""
@@ -67,8 +72,8 @@ class Plan:
 
     def cut(self, prompt: Prompt) -> int:
         """Count the tokens that no intervention reaches, one less when that would be all."""
-        starts = [self.start(prompt, i) for i in self.distinct if i is not None]
-        return min([*starts, len(prompt.ids) - 1])
+        last = len(prompt.ids) - 1
+        return last if self._reaches is None else min(prompt.prompt_end - self._reaches, last)
 
     def shape(self, prompt: Prompt) -> tuple[int, int]:
         """Prompts of one shape can share a batch: their branches are alike token by token."""

@@ -3,8 +3,8 @@
 Prompts and a ``Plan`` come in, arrays and token ids go out.  Checks of what was
 asked, batching and words for the user are elsewhere.
 
-Shape suffixes: B prompt of a batch, R branch, S token of this call, V
-vocabulary, D d_model.
+Shape suffixes: B prompt of a batch, R branch, S token of this call, D
+d_model.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
-from caa_harness.engines._plan import added_vector, not_finite
+from caa_harness.engines._plan import not_finite
 from caa_harness.engines.local._blocks import Delta, adding, branch_masks, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from torch import Tensor
 
     from caa_harness.engines._plan import Plan
     from caa_harness.engines.local._blocks import Anatomy, Ledger
     from caa_harness.prompts import Prompt
+
+
+_MOST_LOGITS = 2**26
+"""Logits alive at once; a large vocabulary times many branches would not fit otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +90,21 @@ class Passes:
             with adding(self._anatomy, deltas, ledger):
                 hidden = self._branch(prefix, tails.repeat(1, len(chunk)), num_branches=len(chunk))
             prefix.cache.crop(-length * len(chunk))
-            logits_BRV = self._anatomy.unembed(hidden[:, length - 1 :: length])
-            chosen = letters.to(logits_BRV.device)[:, None].expand(-1, len(chunk), -1)
-            total = torch.logsumexp(logits_BRV, dim=-1, keepdim=True)
-            parts.append((logits_BRV.gather(2, chosen) - total).cpu())
+            parts.append(self._letter_logprobs(hidden[:, length - 1 :: length], letters))
         return torch.cat(parts, dim=1).numpy()
+
+    def _letter_logprobs(self, hidden: Tensor, letters: Tensor) -> Tensor:
+        """Log-probability of each prompt's letters at each of its branches, on the CPU."""
+        num_branches = hidden.shape[1]
+        rows = hidden.flatten(0, 1)
+        chosen = letters.repeat_interleave(num_branches, dim=0)
+        size = max(1, _MOST_LOGITS // self._anatomy.vocab_size)
+        parts = []
+        for some, their in zip(torch.split(rows, size), torch.split(chosen, size), strict=True):
+            logits = self._anatomy.unembed(some)
+            total = torch.logsumexp(logits, dim=-1, keepdim=True)
+            parts.append((logits.gather(1, their.to(logits.device)) - total).cpu())
+        return torch.cat(parts).reshape(-1, num_branches, letters.shape[1])
 
     @torch.inference_mode()
     def extend(
@@ -256,14 +270,9 @@ class Passes:
 
     def _deltas(self, plan: Plan, entries: dict[int, list[_Entry]]) -> dict[int, Delta]:
         """Stack the entries of each layer."""
-        vectors = {
-            j: torch.from_numpy(added_vector(intervention))
-            for j, intervention in enumerate(plan.distinct)
-            if intervention is not None
-        }
         return {
             layer: Delta(
-                add=torch.stack([vectors[entry.intervention] for entry in those]),
+                add=torch.from_numpy(np.stack([plan.vectors[e.intervention] for e in those])),
                 positions=torch.tensor([entry.position for entry in those]),
                 rows=None if those[0].row is None else torch.tensor([e.row for e in those]),
                 weights=tuple(plan.weights[entry.intervention] for entry in those),
