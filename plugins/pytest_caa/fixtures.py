@@ -92,14 +92,23 @@ def caa_vector(caa_run: Run, caa_spec: BehaviorSpec) -> SteeringVector:
 
 
 @pytest.fixture
-def caa_measurements(caa_run: Run, caa_spec: BehaviorSpec) -> Measurements:
+def caa_measurements(
+    request: pytest.FixtureRequest, caa_run: Run, caa_spec: BehaviorSpec
+) -> Measurements:
     """Give everything measured for the test's spec: plain arrays, nothing judged."""
+    from pytest_caa.judging import check_model
+
     with _in_its_own_words():
-        return caa_run.measurements(caa_spec)
+        measurements = caa_run.measurements(caa_spec)
+        check_model(measurements, request.config.stash[settings_key].require)
+        return measurements
 
 
 @pytest.fixture
-def caa_verdicts(caa_run: Run, caa_spec: BehaviorSpec) -> tuple[Verdict, ...]:
+def caa_verdicts(
+    caa_run: Run, caa_spec: BehaviorSpec, caa_measurements: Measurements
+) -> tuple[Verdict, ...]:
     """Give the verdicts on every claim of the test's spec, in the file's order."""
+    del caa_measurements  # measured first, and on the model that was required
     with _in_its_own_words():
         return caa_run.verdicts(caa_spec)

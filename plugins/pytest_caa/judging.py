@@ -39,7 +39,7 @@ def settle(case: ClaimCase, run: Run, path: Path) -> None:
     spec = run.spec(path)
     case.config.stash[bar_key].title = spec.behavior
     measurements = run.measurements(spec)
-    _check_model(measurements, settings.require)
+    check_model(measurements, settings.require)
     behavior = behavior_document(
         spec,
         measurements,
@@ -85,8 +85,14 @@ def properties(behavior: dict[str, Any], claim: dict[str, Any]) -> list[tuple[st
     return found
 
 
-def _check_model(measurements: Measurements, require: str | None) -> None:
-    """Hold replayed numbers to ``--caa-require`` as well."""
+def check_model(measurements: Measurements, require: str | None) -> None:
+    """Hold replayed numbers to ``--caa-require`` as well.
+
+    Raises
+    ------
+    OptionError
+        When they were measured on another model.
+    """
     from caa_harness.errors import OptionError
 
     name = measurements.model.name

@@ -119,7 +119,8 @@ class Results:
     def _hold_to_the_required_model(self) -> None:
         """``--caa-require``: a session that judged nothing has shown nothing."""
         judged = any(self.outcomes.get(nodeid) in ("passed", "failed") for nodeid in self.judged)
-        if self.settings.require is not None and not judged:
+        wanted = self.collected or self.deselected
+        if self.settings.require is not None and wanted and not judged:
             self.problems.append(
                 f"--caa-require {self.settings.require}: no claim was judged on this model"
             )
@@ -174,10 +175,10 @@ results_key = pytest.StashKey[Results]()
 
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Put what a claim's case has left, or why it could not, on its report."""
-    from caa_harness.errors import HarnessError
-
     if not isinstance(item, ClaimCase):
         return
+    from caa_harness.errors import HarnessError
+
     record: dict[str, Any] = {}
     if call.when == "call" and record_key in item.stash:
         record = item.stash[record_key]

@@ -180,6 +180,23 @@ def test_what_was_recorded_is_judged_again_without_a_model(pytester, write_spec)
     assert [line for line in replayed.outlines if line in table] == table
 
 
+@pytest.mark.parametrize(("model", "outcome"), [("org/other-7b", "errors"), ("fake", "passed")])
+def test_fixtures_hold_replayed_numbers_to_the_required_model(pytester, write_spec, model, outcome):
+    write_spec()
+    pytester.runpytest_inprocess("specs", "--caa-model", "fake", "--caa-record", "r")
+    pytester.makepyfile(
+        "import pytest\n"
+        "@pytest.mark.caa(specs='specs')\n"
+        "def test_one(caa_verdicts): assert caa_verdicts\n"
+    )
+    mine = "test_fixtures_hold_replayed_numbers_to_the_required_model.py"
+
+    result = pytester.runpytest_inprocess(mine, "--caa-replay", "r", "--caa-require", model)
+
+    assert result.parseoutcomes() == {outcome: 1}
+    assert ("measured on 'fake', not" in result.stdout.str()) == (outcome == "errors")
+
+
 def test_the_fixtures_explain_themselves(pytester):
     result = pytester.runpytest_inprocess("--fixtures")
 
