@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from small_tokenizers import llama_2_kind
+from small_tokenizers import gemma_kind, llama_2_kind
 from tiny_models import (
     D_MODEL,
     FAMILIES,
@@ -20,6 +20,7 @@ from tiny_models import (
     random_model,
     shared_engine,
 )
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from caa_harness.engines import Intervention
 from caa_harness.engines.local import LocalEngine
@@ -66,6 +67,7 @@ def streams(engine, prompt, intervention):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("positions", RULES)
 def test_the_delta_reaches_its_layer_and_its_tokens_alone(family, positions):
+    """Pitfall 3: seen from the next module; ``output_hidden_states`` may be read too early."""
     engine = shared_engine(family)
     (prompt,) = questions(engine, "Is it so?")
     intervention = steer(layer=1, multiplier=-2.0, positions=positions)
@@ -279,7 +281,8 @@ def test_pitfall_07_positions_count_tokens_not_padding(family):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_pitfall_07_the_tokenizers_padding_side_is_irrelevant(side):
+def test_pitfall_07_and_17_the_tokenizers_padding_is_irrelevant(side):
+    """Nor does it matter that the padding token is the one that ends a text."""
     tokenizer = llama_2_kind()
     model = random_model("llama", tokenizer)
     tokenizer.padding_side = side
@@ -383,6 +386,47 @@ def test_a_model_that_runs_a_block_twice_is_caught_by_the_receipt():
     with pytest.raises(EngineError, match=r"the hooks steered Receipt\(num_rows=4"):
         engine.answer_logprobs(questions(engine), [steer(0)])
     handle.remove()
+
+
+def test_a_large_vocabulary_is_unembedded_in_parts(monkeypatch):
+    engine = shared_engine("llama")
+    prompts = questions(engine)
+    interventions = [None, *(steer(layer) for layer in range(NUM_LAYERS))]
+    whole = engine.answer_logprobs(prompts, interventions).logprobs
+
+    monkeypatch.setattr("caa_harness.engines.local._passes._MOST_LOGITS", 1000)
+    parts = engine.answer_logprobs(prompts, interventions).logprobs
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_the_text_part_of_a_model_of_images_can_be_asked():
+    """Gemma 3 from 4B on is such a model."""
+    tokenizer = gemma_kind()
+    text = random_model("gemma3", tokenizer)
+    config = Gemma3Config(
+        text_config=text.config.to_dict(),
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        mm_tokens_per_image=1,
+    )
+    whole = Gemma3ForConditionalGeneration._from_config(config).eval()
+    whole.model.language_model.load_state_dict(text.model.state_dict())
+    whole.lm_head.load_state_dict(text.lm_head.state_dict())
+    engine, wanted = LocalEngine(whole, tokenizer), shared_engine("gemma3")
+
+    prompts = questions(wanted)
+    np.testing.assert_array_equal(
+        engine.answer_logprobs(prompts, [None, steer()]).logprobs,
+        wanted.answer_logprobs(prompts, [None, steer()]).logprobs,
+    )
+    assert engine.card.architecture == "Gemma3ForConditionalGeneration"
 
 
 # -- memory ---------------------------------------------------------------------------------
