@@ -143,7 +143,7 @@ def test_an_interrupted_session_leaves_a_whole_report(pytester, recorded_spec):
         "        raise KeyboardInterrupt\n"
     )
 
-    result = pytester.runpytest_subprocess(*REPLAY)
+    result = pytester.runpytest_inprocess(*REPLAY, no_reraise_ctrlc=True)
     report = read(pytester)
 
     assert result.ret == pytest.ExitCode.INTERRUPTED == report["exit_status"]
