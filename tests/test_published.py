@@ -199,6 +199,7 @@ def test_a_pair_whose_question_is_in_the_test_is_set_aside_and_the_test_is_whole
     assert aside.reason == "its question is also test question 3"
     assert aside.item == leak
     assert "row 2: its question is also test question 3" in report.text()
+    assert str(report) == report.text()
 
 
 @pytest.mark.parametrize(

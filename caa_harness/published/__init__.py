@@ -87,6 +87,10 @@ class ImportReport:
     tables: str
     """The published numbers, and what the letter-balanced view says of the same runs."""
 
+    def __str__(self) -> str:
+        """Write what ``text`` does."""
+        return self.text()
+
     def text(self) -> str:
         """Everything in words, for a terminal."""
         counts = (
