@@ -260,6 +260,7 @@ def open_engine(options: RunOptions) -> Engine:
         dtype=options.dtype,
         template=options.template,
         batch_tokens=options.batch_tokens,
+        name=options.model,
     )
 
 

@@ -68,6 +68,7 @@ def open_local(
     template: str | None = None,
     attention: str | None = None,
     revision: str | None = None,
+    name: str | None = None,
 ) -> LocalEngine:
     """Open a model of the hub or of a folder.
 
@@ -90,6 +91,8 @@ def open_local(
         ``sdpa`` or ``eager``; the architecture's default when left out.
     revision : str, optional
         Branch, tag or commit on the hub.
+    name : str, optional
+        What cards and messages call the model; ``name_or_path`` when left out.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def open_local(
     return LocalEngine(
         loaded.model,
         loaded.tokenizer,
-        name=name_or_path,
+        name=name or name_or_path,
         template=template,
         batch_tokens=batch_tokens,
         weights_digest=loaded.weights_digest,
