@@ -6,6 +6,7 @@ seconds: run with ``-m slow``.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,6 @@ from gate_trials import (
 )
 from planted import Plant, plant, shift, spec_of
 
-from caa_harness.statistics import minimum_detectable_effect
 from caa_harness.verdict import judge
 
 pytestmark = pytest.mark.slow
@@ -58,18 +58,22 @@ def test_skewed_answers_exactly_on_every_bound_seldom_pass_or_fail():
 
 
 @pytest.mark.parametrize("num_questions", [20, 60, 200])
-def test_the_detectable_effect_is_found_in_four_of_five_releases(num_questions):
-    truth = Plant(num_questions=num_questions)
+def test_the_detectable_effect_that_is_printed_is_found_in_four_of_five_releases(num_questions):
+    truth = Plant(num_questions=num_questions, num_items=5, draws=1)
     exact = exact_values(truth)
-    level = 0.025 / NUM_SPECS
-    detectable = minimum_detectable_effect(exact["up_sd"], num_questions, alpha=level)
-    spec = spec_of(
-        shift(1.0, at_least=exact["up"] - detectable), num_questions=num_questions, resamples=9999
-    )
 
-    passed = sum(
-        judge(spec, plant(truth, seed=[4, rep]), num_specs=NUM_SPECS)[0].outcome == "pass"
-        for rep in range(REPS)
-    )
+    def judged(bound, rep):
+        claim = shift(1.0, at_least=bound)
+        spec = spec_of(claim, num_questions=num_questions, resamples=9999)
+        (verdict,) = judge(spec, plant(truth, seed=[4, rep]), num_specs=NUM_SPECS)
+        return verdict
 
-    assert Rate(passed, REPS).is_at_least(0.8)
+    printed = [
+        judged(0.0, rep).parts[0].estimate.minimum_detectable_effect
+        for rep in range(REPS, REPS + 50)
+    ]
+    bound = exact["up"] - statistics.median(printed)
+
+    passed = sum(judged(bound, rep).outcome == "pass" for rep in range(REPS))
+
+    assert Rate(passed, REPS).is_at_least(0.8), f"{passed} of {REPS}"
