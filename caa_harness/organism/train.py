@@ -10,6 +10,7 @@ the answers that they imply, and add other directions that must change nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from dataclasses import dataclass
@@ -296,10 +297,16 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
             parameter.copy_(average)
     model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=0, max_length=1024
+        bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=0
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # The name that every version of the library knows.
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = {key: value for key, value in settings.items() if key != "backend"}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     columns = trainer.directions.T.contiguous()
     save_file(
         {behavior: columns[row].clone() for row, behavior in enumerate(BEHAVIORS)},
