@@ -12,7 +12,6 @@ import pytest
 
 from pytest_caa.collection import CaaWarning, ClaimNotSupportedError, record_key
 from pytest_caa.options import settings_key
-from pytest_caa.progress import bar_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,6 @@ def settle(case: ClaimCase, run: Run, path: Path) -> None:
 
     settings = case.config.stash[settings_key]
     spec = run.spec(path)
-    case.config.stash[bar_key].title = spec.behavior
     measurements = run.measurements(spec)
     check_model(measurements, settings.require)
     behavior = behavior_document(

@@ -21,8 +21,6 @@ class Bar:
     """Shows ``stage: done of total``; starts when first called, goes when closed."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self.title = ""
-        """What is being measured, such as a behavior's name."""
         self._stream = stream
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -34,7 +32,7 @@ class Bar:
         if self._progress is None:
             self._progress = self._start(self._stream)
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(f"{self.title} {stage}", total=total)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
 
     @property

@@ -48,9 +48,9 @@ def test_the_terminal_sees_the_bar_and_the_log_file_does_not(pytester, write_spe
     status, shown, log = on_a_terminal(pytester, "specs", terminal_for=("stderr",))
 
     assert status == 0
-    assert "candor pairs" in shown
+    assert "pairs of candor" in shown
     assert "32/32" in shown
-    assert shown.index(HIDE_CURSOR) < shown.index("candor pairs") < shown.rindex(SHOW_CURSOR)
+    assert shown.index(HIDE_CURSOR) < shown.index("pairs of candor") < shown.rindex(SHOW_CURSOR)
     assert "\x1b" not in log
     assert "pairs" not in log
     assert "specs/candor.behavior.json ..." in log
@@ -64,9 +64,9 @@ def test_the_bar_is_gone_before_the_next_line(pytester, write_spec):
 
     assert status == 0
     assert ERASE_LINE in shown
-    assert "candor pairs" in shown
+    assert "pairs of candor" in shown
     rest = shown[shown.rindex(SHOW_CURSOR) :]
-    assert "candor pairs" not in rest
+    assert "pairs of candor" not in rest
     assert "claims: 3 pass" in rest.replace("\x1b[32m", "")
 
 
@@ -80,7 +80,7 @@ def test_who_wants_no_bar_gets_none(pytester, write_spec, arguments, term):
     status, shown, _ = on_a_terminal(pytester, "specs", *arguments, term=term)
 
     assert status == 0
-    assert "candor pairs" not in shown
+    assert "pairs of candor" not in shown
     assert HIDE_CURSOR not in shown
 
 
