@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float64
 
 from caa_harness import scores, statistics
 from caa_harness.evidence import Column, Evidence, Undecidable, row_of
@@ -31,6 +30,9 @@ from caa_harness.spec import (
     format_multiplier,
 )
 from caa_harness.statistics import Estimate, Inference
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 Direction = Literal["at_least", "at_most"]
 

@@ -26,9 +26,11 @@ class HarnessError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        """Where, what, and on a second line what to try."""
         return f"{self.where}: {self.found}\n  try: {self.remedy}"
 
     def __reduce__(self) -> tuple[object, ...]:
+        """Cross a process boundary with all three parts."""
         return (_rebuild, (type(self), self.found, self.where, self.remedy))
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
 
 from caa_harness.engines import Intervention, PositionRule
 from caa_harness.errors import MeasurementError, SpecError
@@ -31,6 +30,8 @@ from caa_harness.vectors import compute_vectors, paper_order, random_directions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from jaxtyping import Float32
 
     from caa_harness.engines import AnswerLogprobs, Engine
     from caa_harness.prompts import Prompt, PromptWriter

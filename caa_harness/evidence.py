@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
 
 from caa_harness import scores, statistics
 from caa_harness.errors import MeasurementError
 from caa_harness.measurements import Measurements
 from caa_harness.spec import BehaviorSpec, format_multiplier
 from caa_harness.statistics import MIN_QUESTIONS, Inference, ValueRange
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 Clusters = tuple[str | None, ...]
 

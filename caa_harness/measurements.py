@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from caa_harness.atomic import write_text
 from caa_harness.engines import ModelCard
@@ -23,6 +22,8 @@ from caa_harness.errors import MeasurementError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jaxtyping import Float32, Int64
 
 FORMAT = "caa-measurements/1"
 

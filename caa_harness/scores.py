@@ -13,12 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
 from scipy.special import expit, logsumexp
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from jaxtyping import Bool, Float32, Float64
 
     from caa_harness.measurements import CapabilityMeasurements
 

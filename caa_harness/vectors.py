@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -27,6 +26,8 @@ from caa_harness.errors import VectorError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from jaxtyping import Float32, Float64, Int64
 
     from caa_harness.engines import Engine, ModelCard, ResidualBatch
     from caa_harness.prompts import Prompt, PromptWriter

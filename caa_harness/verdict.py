@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float64
 
 from caa_harness import scores, statistics
 from caa_harness.claims import Case, Direction, Requirement, lay_out, widest
@@ -20,6 +19,9 @@ from caa_harness.evidence import Evidence, check_match, gather
 from caa_harness.measurements import Measurements
 from caa_harness.spec import BehaviorSpec, Claim, SpecificityClaim, family_size, sibling_specs
 from caa_harness.statistics import Estimate, ValueRange
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 

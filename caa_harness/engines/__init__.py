@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from jaxtyping import Float32, Int64
 
     from caa_harness.prompts import Prompt, PromptWriter
 

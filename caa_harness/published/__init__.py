@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
 from caa_harness import __version__
 from caa_harness.atomic import write_text
@@ -60,6 +59,8 @@ from caa_harness.published.tables import level_table, probe_table, shift_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from jaxtyping import Float32, Float64
 
     from caa_harness.vectors import SteeringVector
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float64
 
 from caa_harness.errors import MeasurementError
 from caa_harness.vectors import LAYER_NUMBERING, SITE, TOKEN_RULE, SteeringVector
@@ -23,6 +22,8 @@ from caa_harness.vectors import LAYER_NUMBERING, SITE, TOKEN_RULE, SteeringVecto
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from jaxtyping import Float64
 
 _FILE_NAME: Final = re.compile(
     r"results_layer=(?P<layer>\d+)_multiplier=(?P<multiplier>-?\d+(?:\.\d+)?)"

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
 
 from caa_harness import scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from jaxtyping import Float64
 
     from caa_harness.measurements import Measurements
     from caa_harness.published.results import Run

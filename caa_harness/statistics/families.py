@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
 from scipy import special
 
 from caa_harness.statistics.inference import (
@@ -24,6 +24,9 @@ from caa_harness.statistics.inference import (
     never_zero,
     one_sided_level,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float64
 from scipy import optimize, special
 
 from caa_harness.statistics.inference import (
@@ -25,6 +25,9 @@ from caa_harness.statistics.inference import (
     upper_share,
 )
 from caa_harness.statistics.means import Clusters, paired_mean
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64
 
 _DEFAULT_POWER = 0.8
 

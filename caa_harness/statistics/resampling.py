@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Integer
 
 from caa_harness.statistics.inference import ValueRange
 
-Values = Float64[np.ndarray, " value"]
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Integer
+
+Values: TypeAlias = 'Float64[np.ndarray, " value"]'
 
 
 def exact_mean(values: Values) -> float:
