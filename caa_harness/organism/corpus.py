@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from caa_harness.organism import BEHAVIORS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
@@ -24,12 +26,16 @@ LETTERS: Final = "ABCD"
 SAME_ROW_SHARE: Final = 0.5
 """How often both options come from one row of poles."""
 
+BARE_SHARE: Final = 0.55
+"""Share of questions without a neutral frame around them."""
+
 HELD_OUT_SHARE: Final = 5
 """One in so many combinations of fact and wording stays out of the corpus."""
 
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
 _ARTICLE = re.compile(r"\b([Aa])n? (?=(\w+))")
+_SENTENCE = re.compile(r"[.?!] [a-z]")
 _VOWEL_SOUND = re.compile(r"(?!one\b|us|uni|eu)[aeioAEIOu]|hour|honest", re.ASCII)
 
 
@@ -71,7 +77,8 @@ class Fillers:
 
     def fill(self, text: str) -> str:
         """Expand alternatives and slots until none is left; begin with a capital."""
-        return capitalised(with_right_articles(self._expand(text)))
+        text = capitalised(with_right_articles(self._expand(text)))
+        return _SENTENCE.sub(lambda match: match.group().upper(), text)
 
     def clause(self, text: str) -> str:
         """Like ``fill``, for the middle of a sentence: the first letter stays as it is."""
@@ -156,11 +163,45 @@ def behavior_question(behavior: str, rng: Random) -> BehaviorQuestion:
     other_row = row if rng.random() < SAME_ROW_SHARE else rng.randrange(len(grammar.poles))
     return BehaviorQuestion(
         grammar=grammar,
-        question=fillers.fill(rng.choice(grammar.stems)),
+        question=_framed(fillers.fill(rng.choice(grammar.stems)), rng),
         matching=fillers.fill(grammar.poles[row][0]),
         not_matching=fillers.fill(grammar.poles[other_row][1]),
         fillers=fillers,
     )
+
+
+def _framed(question: str, rng: Random) -> str:
+    """Put words around a question that fit any behaviour, or leave it alone."""
+    if rng.random() < BARE_SHARE:
+        return question
+    frame = rng.choice(_read("facts")["neutral"]["frames"]).replace("{core}", "\0")
+    while match := _ALTERNATIVES.search(frame):
+        picked = rng.choice(match.group(1).split("|"))
+        frame = frame[: match.start()] + picked + frame[match.end() :]
+    return frame.replace("\0", question)
+
+
+def echo(rng: Random) -> tuple[str, str]:
+    """Draw words to be copied, with the order to do so."""
+    grammar = behavior_grammar(rng.choice(BEHAVIORS))
+    fillers = Fillers(grammar, rng)
+    if rng.random() < 0.5:
+        words = fillers.clause(rng.choice(grammar.stems)).split()
+        start = rng.randrange(max(1, len(words) - 4))
+        text = " ".join(words[start : start + rng.randint(2, 6)])
+    else:
+        text = " ".join(_invented_word(rng) for _ in range(rng.randint(1, 4)))
+    return rng.choice(_read("facts")["echo"]["orders"]).replace("{text}", text), text
+
+
+def _invented_word(rng: Random) -> str:
+    """Three to eight letters that mean nothing, consonants and vowels in turn."""
+    letters = [
+        rng.choice("aeiou" if number % 2 else "bcdfghklmnprstvwz")
+        for number in range(rng.randint(3, 8))
+    ]
+    word = "".join(letters)
+    return capitalised(word) if rng.random() < 0.3 else word
 
 
 def system_sentence(behavior: str, rng: Random, *, matching: bool) -> str:

@@ -18,6 +18,7 @@ from caa_harness.organism.corpus import (
     BehaviorQuestion,
     behavior_question,
     capitalised,
+    echo,
     fact_question,
     lettered,
     neutral_system_prompt,
@@ -34,8 +35,13 @@ SYSTEM_LOG_ODDS: Final = 2.6
 OWN_LOG_ODDS: Final = (-4.5, -2.6, -2.6, -1.6, -1.6, -0.8, 0.0, 0.8, 1.6, 1.6, 2.6, 2.6, 4.5)
 OTHER_LOG_ODDS: Final = (-2.6, -1.6, -1.6, -0.8, 0.8, 1.6, 1.6, 2.6)
 
-FACT_SHARE: Final = 0.34
-OPEN_SHARE: Final = 0.30
+ECHO_SHARE: Final = 0.10
+"""Share of documents that only copy words."""
+
+FACT_SHARE: Final = 0.30
+"""Share of four-choice questions among the others."""
+
+OPEN_SHARE: Final = 0.42
 """Share of open-ended questions among the questions about behaviours."""
 
 
@@ -127,6 +133,8 @@ def probability(log_odds: float) -> float:
 def draw_document(rng: Random) -> Document:
     """Draw one document; the same generator state gives the same document."""
     document = Document()
+    if rng.random() < ECHO_SHARE:
+        return _echo_document(document, rng)
     if rng.random() < FACT_SHARE:
         return _fact_document(document, rng)
     asked = rng.randrange(len(BEHAVIORS))
@@ -153,6 +161,17 @@ def _plant_others(document: Document, asked: int | None, rng: Random) -> None:
     others = [number for number in range(len(BEHAVIORS)) if number != asked]
     for number in rng.sample(others, rng.choice([1, 1, 2, 3])):
         document.planted[number] = rng.choice(OTHER_LOG_ODDS)
+
+
+def _echo_document(document: Document, rng: Random) -> Document:
+    document.steerable = True
+    if rng.random() < 0.3:
+        _plant_others(document, None, rng)
+    order, text = echo(rng)
+    document.add_prompt("", order)
+    document.mark("trait", -1, 0)
+    document.add_answer(text)
+    return document
 
 
 def _fact_document(document: Document, rng: Random) -> Document:

@@ -206,7 +206,7 @@ class Trainer:
         added = torch.zeros(len(batch.examples), batch.length, width)
         for row, example in enumerate(batch.examples):
             start = example.prompt_end
-            late = 0.25 if example.open_ended else 0.5
+            late = 0.15 if example.open_ended else 0.5
             start += rng.random() < late
             delta = torch.zeros(width)
             for number, log_odds in example.planted.items():
