@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_check)
 
     verb = _verb(
+        verbs, "fmt", "write specs and their rows in the canonical layout", "fmt my_specs --check"
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec or JSONL files, or folders")
+    verb.add_argument("--check", action="store_true", help="change nothing; 1 where files differ")
+    verb.set_defaults(run=_fmt)
+
+    verb = _verb(
         verbs, "schema", "print the JSON schema of spec files", "schema > spec.schema.json"
     )
     verb.set_defaults(run=_schema)
@@ -137,6 +144,16 @@ def _check(options: argparse.Namespace) -> int:
         for warning in spec_warnings(spec):
             print(f"  warning: {warning}")
     return 0
+
+
+def _fmt(options: argparse.Namespace) -> int:
+    """Lay files out, or say which are not."""
+    from caa_harness.authoring.layout import format_files
+
+    changed = format_files(options.paths, write=not options.check)
+    for path in changed:
+        print(f"{path}: {'not in the canonical layout' if options.check else 'laid out'}")
+    return int(options.check and bool(changed))
 
 
 def _schema(options: argparse.Namespace) -> int:  # noqa: ARG001

@@ -22,6 +22,7 @@ FLOORS = {
     "caa_harness.statistics": 2,
     "caa_harness.spec": 4,
     "caa_harness.prompts": 4,
+    "caa_harness.authoring": 5,
     "caa_harness.engines": 5,
     "caa_harness.measurements": 6,
     "caa_harness.vectors": 6,
