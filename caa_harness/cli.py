@@ -45,6 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("folder", type=Path, help="folder to create or to add to")
     verb.set_defaults(run=_init)
 
+    verb = _verb(
+        verbs,
+        "new",
+        "write a starter spec, a tiny example to replace",
+        "new brevity --folder specs",
+    )
+    verb.add_argument("behavior", help="name of the behavior, and of its files")
+    verb.add_argument("--folder", type=Path, default=Path(), help="where; the working folder")
+    verb.set_defaults(run=_new)
+
     verb = _verb(verbs, "check", "read specs and say what is wrong with them", "check my_specs")
     verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
     verb.set_defaults(run=_check)
@@ -129,6 +139,17 @@ def _init(options: argparse.Namespace) -> int:
     for path in files:
         shutil.copyfile(path, options.folder / path.name)
     print(f"{len(files)} files in {options.folder}; next: pytest {options.folder}")
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    """Write a starter; refuse to overwrite anything."""
+    from caa_harness.authoring.starter import write_starter
+
+    paths = write_starter(options.behavior, options.folder)
+    for path in paths:
+        print(f"wrote {path}")
+    print(f"next: replace the rows, then caa-harness check {paths[-1]}")
     return 0
 
 
