@@ -60,6 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_check)
 
     verb = _verb(
+        verbs,
+        "explain",
+        "say what specs ask, what they can find and what they cost",
+        "explain brevity.behavior.json --tokens-per-second 20000",
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--sd", type=float, help="spread of one question's number; by claim type")
+    verb.add_argument("--tokens-per-second", type=float, help="measured speed of the model")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.set_defaults(run=_explain)
+
+    verb = _verb(
         verbs, "fmt", "write specs and their rows in the canonical layout", "fmt my_specs --check"
     )
     verb.add_argument("paths", type=Path, nargs="+", help="spec or JSONL files, or folders")
@@ -164,6 +176,21 @@ def _check(options: argparse.Namespace) -> int:
         )
         for warning in spec_warnings(spec):
             print(f"  warning: {warning}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """Plan the gate of every spec; nothing is measured."""
+    from caa_harness.authoring.explain import explain, explanation_text, explanations_json
+
+    explained = [
+        explain(spec, sd=options.sd, tokens_per_second=options.tokens_per_second)
+        for spec in _specs(options.paths)
+    ]
+    if options.json:
+        print(explanations_json(explained))
+    else:
+        print("\n\n".join(map(explanation_text, explained)))
     return 0
 
 
