@@ -7,6 +7,7 @@ came back; nothing is decided here.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, "check", "read specs and say what is wrong with them", "check my_specs")
     verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--strict", action="store_true", help="end with 1 where there are warnings")
+    verb.add_argument("--review", type=int, default=5, help="rows to print for reading; 5")
+    verb.add_argument("--json", action="store_true", help="as JSON")
     verb.set_defaults(run=_check)
 
     verb = _verb(
@@ -167,16 +171,19 @@ def _new(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Read every spec; print what was found in each, warnings included."""
-    from caa_harness.spec import spec_warnings
+    from caa_harness.authoring.lint import lint, lint_json, lint_text
 
-    for spec in _specs(options.paths):
-        print(
-            f"{spec.path}: {spec.behavior}, {len(spec.pairs)} pairs, "
-            f"{len(spec.held_out)} held-out questions, {len(spec.claims)} claims"
+    if options.review < 0:
+        raise OptionError(
+            f"{options.review} rows cannot be read", where="--review", remedy="give 0 or more"
         )
-        for warning in spec_warnings(spec):
-            print(f"  warning: {warning}")
-    return 0
+    found = [(spec, lint(spec)) for spec in _specs(options.paths)]
+    if options.json:
+        told = [lint_json(spec, findings, options.review) for spec, findings in found]
+        print(json.dumps({"specs": told}, indent=2))
+    else:
+        print("\n".join(lint_text(spec, findings, options.review) for spec, findings in found))
+    return int(options.strict and any(findings for _, findings in found))
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -159,8 +159,8 @@ def explanation_text(explained: Explanation) -> str:
             f"questions, {len(spec.claims)} claims"
         ),
         (
-            f"  error rate: {(1.0 - spec.confidence) / 2.0:.3g} one-sided over {shared}; a claim is "
-            f"judged at {explained.powers[0].alpha:.2g} in Holm's first step"
+            f"  error rate: {(1.0 - spec.confidence) / 2.0:.3g} one-sided over {shared}; a claim "
+            f"is judged at {explained.powers[0].alpha:.2g} in Holm's first step"
         ),
         "  cases:",
     ]
