@@ -63,24 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.set_defaults(run=_check)
 
-    verb = _verb(
-        verbs,
-        "explain",
-        "say what specs ask, what they can find and what they cost",
-        "explain brevity.behavior.json --tokens-per-second 20000",
-    )
-    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
-    verb.add_argument("--sd", type=float, help="spread of one question's number; by claim type")
-    verb.add_argument("--tokens-per-second", type=float, help="measured speed of the model")
-    verb.add_argument("--json", action="store_true", help="as JSON")
-    verb.set_defaults(run=_explain)
-
-    verb = _verb(
-        verbs, "fmt", "write specs and their rows in the canonical layout", "fmt my_specs --check"
-    )
-    verb.add_argument("paths", type=Path, nargs="+", help="spec or JSONL files, or folders")
-    verb.add_argument("--check", action="store_true", help="change nothing; 1 where files differ")
-    verb.set_defaults(run=_fmt)
+    _add_writing_verbs(verbs)
 
     verb = _verb(
         verbs, "schema", "print the JSON schema of spec files", "schema > spec.schema.json"
@@ -121,6 +104,42 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for what is made")
     verb.set_defaults(run=_import_caa)
     return parser
+
+
+def _add_writing_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs for those who write specs."""
+    verb = _verb(
+        verbs,
+        "explain",
+        "say what specs ask, what they can find and what they cost",
+        "explain brevity.behavior.json --tokens-per-second 20000",
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--sd", type=float, help="spread of one question's number; by claim type")
+    verb.add_argument("--tokens-per-second", type=float, help="measured speed of the model")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.set_defaults(run=_explain)
+
+    verb = _verb(
+        verbs,
+        "selfcheck",
+        "measure how often the gate is wrong on your own model",
+        "selfcheck my_specs --model meta-llama/Llama-2-7b-chat-hf",
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
+    verb.add_argument("--model", default="embedded", help="embedded, a folder or a hub name")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    verb.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    verb.add_argument("--draws", type=int, default=199, help="foreign vectors of each kind; 199")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.set_defaults(run=_selfcheck)
+
+    verb = _verb(
+        verbs, "fmt", "write specs and their rows in the canonical layout", "fmt my_specs --check"
+    )
+    verb.add_argument("paths", type=Path, nargs="+", help="spec or JSONL files, or folders")
+    verb.add_argument("--check", action="store_true", help="change nothing; 1 where files differ")
+    verb.set_defaults(run=_fmt)
 
 
 def _verb(
@@ -199,6 +218,20 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(map(explanation_text, explained)))
     return 0
+
+
+def _selfcheck(options: argparse.Namespace) -> int:
+    """Check every spec's gate; 1 unless each can be trusted."""
+    from caa_harness.pipeline import Run, RunOptions
+    from caa_harness.selfcheck import self_check, self_check_json, self_check_text
+
+    run = Run(RunOptions(model=options.model, device=options.device, dtype=options.dtype))
+    checks = [self_check(one, run.engine, draws=options.draws) for one in _specs(options.paths)]
+    if options.json:
+        print(json.dumps({"specs": [self_check_json(check) for check in checks]}, indent=2))
+    else:
+        print("\n\n".join(map(self_check_text, checks)))
+    return 0 if all(check.is_trusted for check in checks) else 1
 
 
 def _fmt(options: argparse.Namespace) -> int:

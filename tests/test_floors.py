@@ -35,6 +35,7 @@ FLOORS = {
     "caa_harness.claims": 11,
     "caa_harness.verdict": 12,
     "caa_harness.report": 13,
+    "caa_harness.selfcheck": 13,
     "caa_harness.pipeline": 14,
     "caa_harness.published": 14,
     "caa_harness.cli": 15,
