@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "check", "read specs and say what is wrong with them", "check my_specs")
     verb.add_argument("paths", type=Path, nargs="+", help="spec files, or folders of them")
     verb.add_argument("--strict", action="store_true", help="end with 1 where there are warnings")
+    verb.add_argument("--model", help="write the prompts with this model's tokenizer as well")
     verb.add_argument("--review", type=int, default=5, help="rows to print for reading; 5")
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.set_defaults(run=_check)
@@ -190,13 +191,20 @@ def _new(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Read every spec; print what was found in each, warnings included."""
-    from caa_harness.authoring.lint import lint, lint_json, lint_text
+    from caa_harness.authoring.lint import lint, lint_json, lint_prompts, lint_text
 
     if options.review < 0:
         raise OptionError(
             f"{options.review} rows cannot be read", where="--review", remedy="give 0 or more"
         )
     found = [(spec, lint(spec)) for spec in _specs(options.paths)]
+    if options.model is not None:
+        from caa_harness.organism import model_path
+        from caa_harness.prompts import open_writer
+
+        embedded = options.model == "embedded"
+        writer = open_writer(str(model_path()) if embedded else options.model)
+        found = [(spec, findings + lint_prompts(spec, writer)) for spec, findings in found]
     if options.json:
         told = [lint_json(spec, findings, options.review) for spec, findings in found]
         print(json.dumps({"specs": told}, indent=2))

@@ -352,6 +352,27 @@ class TokenizerWriter:
         )
 
 
+def open_writer(name_or_path: str, *, template: str | None = None) -> TokenizerWriter:
+    """Open a model's tokenizer, and nothing else of the model, to write prompts with.
+
+    Raises
+    ------
+    PromptError
+        When there is no such tokenizer, or it cannot write prompts whose letters are certain.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415  (slow to import)
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except Exception as error:
+        raise PromptError(
+            f"the tokenizer cannot be opened: {str(error).splitlines()[0]}",
+            where=name_or_path,
+            remedy="name a folder with a tokenizer.json, or a model's name on the hub",
+        ) from error
+    return TokenizerWriter(tokenizer, name=name_or_path, template=template)
+
+
 def _llama_2(user: str, system: str | None) -> str:
     before = "" if system is None else f"<<SYS>>\n{system}\n<</SYS>>\n\n"
     return f"[INST] {before}{user.strip()} [/INST]"

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from caa_harness.authoring.power import claim_powers
+from caa_harness.errors import PromptError
 from caa_harness.spec import spec_warnings
 from caa_harness.spec.rules import fold
 from caa_harness.strict_json import read_json, read_jsonl
@@ -24,6 +25,7 @@ from caa_harness.strict_json import read_json, read_jsonl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from caa_harness.prompts import PromptWriter
     from caa_harness.spec import BehaviorSpec, ContrastivePair, HeldOutQuestion
     from caa_harness.strict_json import Document, Problem, Token
 
@@ -44,6 +46,7 @@ MIN_WORDS: Final = 5
 LONG_QUESTION: Final = 2000
 LONG_ANSWER: Final = 500
 """In characters."""
+MOST_TOKENS: Final = 1024
 SAMPLE: Final = 5
 
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -77,6 +80,32 @@ def lint(spec: BehaviorSpec) -> tuple[Finding, ...]:
         found += _long_texts(section, rows, places)
     found += _near(spec, places)
     found += _weak(spec, places)
+    return tuple(found)
+
+
+def lint_prompts(
+    spec: BehaviorSpec, writer: PromptWriter, *, most_tokens: int = MOST_TOKENS
+) -> tuple[Finding, ...]:
+    """Write every question as one model reads it; find those that cannot be, or are long."""
+    places = _Places(spec)
+    found = []
+    rows: list[tuple[str, int, TwoAnswers]] = [
+        *(("pairs", index, row) for index, row in enumerate(spec.pairs)),
+        *(("held_out", index, row) for index, row in enumerate(spec.held_out)),
+    ]
+    for section, index, row in rows:
+        options = (row.matching, row.not_matching)
+        try:
+            prompts = [writer.question(row.question, one) for one in (options, options[::-1])]
+        except PromptError as error:
+            problem = places.problem(section, index, (), error.found, error.remedy)
+            found.append(Finding(rule="tokens", problem=problem))
+            continue
+        longest = max(len(prompt.ids) for prompt in prompts)
+        if longest > most_tokens:
+            told = f"the prompt takes {longest:,} tokens, more than {most_tokens:,}"
+            problem = places.problem(section, index, (), told, "shorten the question")
+            found.append(Finding(rule="tokens", problem=problem))
     return tuple(found)
 
 

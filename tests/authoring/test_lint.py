@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from small_tokenizers import llama_2_kind
 
-from caa_harness.authoring.lint import lint, sign_sample
+from caa_harness.authoring.lint import lint, lint_prompts, sign_sample
 from caa_harness.authoring.starter import write_starter
 from caa_harness.cli import main
+from caa_harness.prompts import TokenizerWriter
 from caa_harness.spec import load_spec
 
 TOPICS = (
@@ -183,3 +185,33 @@ def test_json_holds_the_same_findings(tmp_path, capsys):
     assert warning["found"] == finding.problem.found
     assert (warning["line"], warning["pointer"]) == (finding.problem.line, "/claims/0")
     assert len(told["sign_review"]) == 2
+
+
+def test_a_model_that_reads_a_question_otherwise_is_told_of(tmp_path):
+    held_out = [*sound("h"), row("odd", 0, question="Is </s> a word of yours?")]
+    writer = TokenizerWriter(llama_2_kind())
+
+    (finding,) = lint_prompts(write(tmp_path, held_out=held_out), writer)
+
+    assert (finding.rule, finding.problem.pointer) == ("tokens", "/held_out/20")
+    assert "</s>" in finding.problem.found
+
+
+def test_long_prompts_are_counted_in_the_models_own_tokens(tmp_path):
+    writer = TokenizerWriter(llama_2_kind())
+
+    found = lint_prompts(write(tmp_path), writer, most_tokens=3)
+
+    assert len(found) == 40
+    assert "tokens, more than 3" in found[0].problem.found
+    assert lint_prompts(write(tmp_path), writer) == ()
+
+
+def test_check_opens_the_tokenizer_alone(tmp_path, capsys):
+    path = str(write(tmp_path).path)
+    llama_2_kind().save_pretrained(tmp_path / "tokenizer")
+
+    assert main(["check", path, "--strict", "--model", str(tmp_path / "tokenizer")]) == 0
+    assert main(["check", path, "--model", str(tmp_path / "nothing")]) == 2
+
+    assert "tokenizer cannot be opened" in capsys.readouterr().err
