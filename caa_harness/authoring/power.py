@@ -42,6 +42,9 @@ ASSUMED_SD: Final = {
 }
 """Standard deviation of one question's number, by claim type: a guess until there is a run."""
 
+OTHER_SD: Final = 0.2
+"""For a claim type without an entry of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
@@ -109,7 +112,7 @@ def _power(claim: Claim, spec: BehaviorSpec, alpha: float, sd: float | None) -> 
     if isinstance(claim, CapabilityClaim):
         n = independent = len(spec.capability)
         kind = "capability by accuracy" if claim.metric == "accuracy" else kind
-    spread = ASSUMED_SD[kind] if sd is None else sd
+    spread = ASSUMED_SD.get(kind, OTHER_SD) if sd is None else sd
     has_distance = isinstance(
         claim, ShiftClaim | LevelClaim | DoseResponseClaim | AnswerMassClaim | CapabilityClaim
     )

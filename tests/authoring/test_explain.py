@@ -18,7 +18,7 @@ from caa_harness.cli import main
 from caa_harness.engines.fake import open_fake
 from caa_harness.errors import OptionError
 from caa_harness.evaluation import measure
-from caa_harness.spec import Claim, load_spec, load_specs, sibling_specs
+from caa_harness.spec import load_spec, load_specs, sibling_specs
 
 SHIPPED = Path(__file__).parents[2] / "behavior_specs"
 
@@ -144,9 +144,3 @@ def test_numbers_that_say_nothing_are_refused(tmp_path, changed):
 
     with pytest.raises(OptionError, match="positive number"):
         explain(spec, **changed)
-
-
-def test_every_kind_of_claim_has_an_assumed_spread():
-    kinds = {kind.kind for kind in Claim.__subclasses__()}
-
-    assert kinds <= ASSUMED_SD.keys()
