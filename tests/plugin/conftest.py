@@ -56,6 +56,8 @@ def spec_json(behavior="candor", claims=CLAIMS, **changes):
 def no_neighbours(pytester, monkeypatch):
     """Leave out plugins that have nothing to say here, and take long to say it."""
     others = ("hypothesispytest", "jaxtyping", "anyio")
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)  # where they are set, pytest writes longer lines
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in others))
 
 
