@@ -170,11 +170,17 @@ def behavior_question(behavior: str, rng: Random) -> BehaviorQuestion:
     )
 
 
+def neutral_frames() -> list[str]:
+    """List what may be said around any question; ``{core}`` is the question."""
+    frames: list[str] = _read("facts")["neutral"]["frames"]
+    return frames
+
+
 def _framed(question: str, rng: Random) -> str:
     """Put words around a question that fit any behaviour, or leave it alone."""
     if rng.random() < BARE_SHARE:
         return question
-    frame = rng.choice(_read("facts")["neutral"]["frames"]).replace("{core}", "\0")
+    frame = rng.choice(neutral_frames()).replace("{core}", "\0")
     while match := _ALTERNATIVES.search(frame):
         picked = rng.choice(match.group(1).split("|"))
         frame = frame[: match.start()] + picked + frame[match.end() :]

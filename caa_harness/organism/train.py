@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 REPORT_EVERY: Final = 50
+_PASSING_SETTINGS: Final = {"backend", "is_local", "local_files_only"}
 STANCE_LAYER: Final = 1
 DIRECTION_SEED: Final = 7
 NOISE_LENGTH: Final = 50.0
@@ -304,7 +305,7 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
     # The name that every version of the library knows.
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings = {key: value for key, value in settings.items() if key != "backend"}
+    settings = {key: value for key, value in settings.items() if key not in _PASSING_SETTINGS}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     columns = trainer.directions.T.contiguous()

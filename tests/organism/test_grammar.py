@@ -12,6 +12,7 @@ from caa_harness.organism.corpus import (
     behavior_grammar,
     behavior_question,
     fact_question,
+    neutral_frames,
     system_sentence,
     with_right_articles,
 )
@@ -40,6 +41,8 @@ def pattern(stem):
     for part in parts:
         if part.startswith("["):
             written += "(?:" + "|".join(pattern(text) for text in part[1:-1].split("|")) + ")"
+        elif part == "{core}":
+            written += "(?P<core>.+)"
         elif part.startswith("{"):
             written += ".+"
         elif part in {"a", "an", "A", "An"}:
@@ -49,8 +52,18 @@ def pattern(stem):
     return written
 
 
+FRAMES = [pattern(frame) for frame in neutral_frames()]
+
+
+def cores(text):
+    """The text itself, and what is left of it inside each neutral frame."""
+    found = [re.fullmatch(frame, text, flags=re.IGNORECASE) for frame in FRAMES]
+    return [text, *(match["core"] for match in found if match)]
+
+
 def comes_from(stem, text):
-    return re.fullmatch(pattern(stem), text, flags=re.IGNORECASE) is not None
+    written = re.compile(pattern(stem), flags=re.IGNORECASE)
+    return any(written.fullmatch(core) for core in cores(text))
 
 
 @pytest.mark.parametrize("behavior", BEHAVIORS)
