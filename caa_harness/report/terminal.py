@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod, RenderableType
 
 WIDTH = 80
+MAX_DECIMALS = 8
 MAX_NOTES = 10
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -256,12 +257,20 @@ def short(value: float | None, decimals: int = 2, *, sign: str = "") -> str:
 
 
 def interval(estimate: Mapping[str, Any], decimals: int = 2, *, sign: str = "") -> str:
-    """Write an estimate's interval."""
+    """Write an estimate's interval, with enough decimals to show that it has a width.
+
+    Examples
+    --------
+    >>> interval({"low": 0.21, "high": 0.34}), interval({"low": 0.4981, "high": 0.5012})
+    ('[.21,.34]', '[.498,.501]')
+    """
     low, high = (short(estimate[end], decimals, sign=sign) for end in ("low", "high"))
+    if low == high and estimate["low"] != estimate["high"] and decimals < MAX_DECIMALS:
+        return interval(estimate, decimals + 1, sign=sign)
     return f"[{low},{high}]"
 
 
-def _decimals(estimate: Mapping[str, Any], bound: float, least: int = 3, most: int = 8) -> int:
+def _decimals(estimate: Mapping[str, Any], bound: float, least: int = 3, most: int = MAX_DECIMALS) -> int:
     """Choose decimals that keep the ends of an interval on their side of the bound."""
     ends = [estimate[end] for end in ("low", "high") if estimate[end] is not None]
     for decimals in range(least, most):
