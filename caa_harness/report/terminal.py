@@ -270,7 +270,9 @@ def interval(estimate: Mapping[str, Any], decimals: int = 2, *, sign: str = "") 
     return f"[{low},{high}]"
 
 
-def _decimals(estimate: Mapping[str, Any], bound: float, least: int = 3, most: int = MAX_DECIMALS) -> int:
+def _decimals(
+    estimate: Mapping[str, Any], bound: float, least: int = 3, most: int = MAX_DECIMALS
+) -> int:
     """Choose decimals that keep the ends of an interval on their side of the bound."""
     ends = [estimate[end] for end in ("low", "high") if estimate[end] is not None]
     for decimals in range(least, most):
