@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import caa_harness.pipeline as pipeline
+from caa_harness import pipeline
 from caa_harness.engines.fake import open_fake
 from caa_harness.errors import EngineError, HarnessError, OptionError
 from caa_harness.pipeline import Run, RunOptions
