@@ -42,12 +42,13 @@ def questions(engine, *texts):
 
 
 def streams(engine, prompt, intervention):
-    """Residual stream after every block at every token of a prompt, seen from the next module."""
-    seen = {layer: [] for layer in range(NUM_LAYERS)}
-    decoder = engine._anatomy.decoder
-    readers = [*list(decoder.layers)[1:], decoder.norm]
+    """Residual stream after every block but the last, seen from the next block.
+
+    The trunk comes by first, whole; then the branch, which stands for the tokens it has.
+    """
+    seen = {layer: [] for layer in range(NUM_LAYERS - 1)}
     handles = []
-    for layer, reader in enumerate(readers):
+    for layer, reader in enumerate(list(engine._anatomy.decoder.layers)[1:]):
 
         def see(_module, inputs, layer=layer):
             seen[layer].append(inputs[0][0].clone())
@@ -58,7 +59,13 @@ def streams(engine, prompt, intervention):
     finally:
         for handle in handles:
             handle.remove()
-    return {layer: torch.cat(parts) for layer, parts in seen.items()}
+    return {
+        layer: torch.cat([trunk[: len(trunk) - len(branch)], branch])
+        for layer, (trunk, branch) in (
+            (layer, parts if len(parts) > 1 else (parts[0], parts[0][:0]))
+            for layer, parts in seen.items()
+        )
+    }
 
 
 # -- what the delta reaches -----------------------------------------------------------------
@@ -75,7 +82,7 @@ def test_the_delta_reaches_its_layer_and_its_tokens_alone(family, positions):
 
     plain = streams(engine, prompt, None)
     steered = streams(engine, prompt, intervention)
-    for layer in range(NUM_LAYERS):
+    for layer in plain:
         assert steered[layer].shape == (len(prompt.ids), D_MODEL)
         moved = (steered[layer] - plain[layer]).abs().amax(dim=1)
         assert moved[:start].max() < 1e-5
@@ -266,18 +273,18 @@ def test_pitfall_07_positions_count_tokens_not_padding(family):
     seen = []
 
     def see(_module, _inputs, keywords):
-        seen.append((keywords["input_ids"], keywords["position_ids"]))
+        seen.append(keywords["position_ids"])
 
-    handle = engine._anatomy.decoder.register_forward_pre_hook(see, with_kwargs=True)
+    handle = engine._anatomy.blocks[-1].register_forward_pre_hook(see, with_kwargs=True)
     try:
-        engine.answer_logprobs(prompts, [None, steer()])
+        engine.answer_logprobs(prompts, [None, steer(), steer(2)])
     finally:
         handle.remove()
-    (_, prefix), (_, branches) = seen
+    trunk, branches = seen
     for row, prompt in enumerate(sorted(prompts, key=lambda p: -len(p.ids))):
-        num = prompt.prompt_end
-        assert prefix[row, -num:].tolist() == list(range(num))
-        assert set(branches[row].tolist()) == {num}
+        num = len(prompt.ids)
+        assert trunk[row, :num].tolist() == list(range(num))
+        assert branches[row].tolist() == [num - 1] * 3
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -19,15 +19,24 @@ def questions(engine, *texts):
     return [engine.writer.question(text, ("Yes", "No")) for text in texts or ("Is it?", "So?")]
 
 
-def short_of_memory(engine, most_rows, most_tokens=10_000):
+def short_of_memory(engine, most_rows):
     """Let the model run out of memory on batches that are too large."""
 
     def refuse(_module, _inputs, keywords):
-        rows, width = keywords["input_ids"].shape
-        if rows > most_rows or width > most_tokens:
+        if len(keywords["input_ids"]) > most_rows:
             raise torch.OutOfMemoryError
 
     return engine._anatomy.decoder.register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+def short_of_memory_in_branches(engine, most_tokens):
+    """Let the last block, which sees branches alone, run out of memory on too many tokens."""
+
+    def refuse(_module, inputs):
+        if inputs[0].shape[1] > most_tokens:
+            raise torch.OutOfMemoryError
+
+    return engine._anatomy.blocks[-1].mlp.register_forward_pre_hook(refuse)
 
 
 def test_out_of_memory_halves_the_batch_and_says_so():
@@ -56,7 +65,7 @@ def test_out_of_memory_halves_the_branches_of_a_single_prompt():
     interventions = [steer(0, m) for m in range(-60, 61)]
     wanted = engine.answer_logprobs(prompts, interventions)
 
-    handle = short_of_memory(engine, most_rows=1, most_tokens=45)
+    handle = short_of_memory_in_branches(engine, most_tokens=45)
     found = engine.answer_logprobs(prompts, interventions)
     handle.remove()
     assert found.notes[-1].startswith("branches halved to 30 tokens")

@@ -146,11 +146,11 @@ def branch_masks(
     if anatomy.window is not None:
         near_BSK = query_BS[:, :, None] - key_BK[:, None, :] < anatomy.window
         masks[SLIDING] = sees_BSK & near_BSK
-    ready = {kind: _as_mask(sees, anatomy.attention, dtype) for kind, sees in masks.items()}
+    ready = {kind: as_mask(sees, anatomy.attention, dtype) for kind, sees in masks.items()}
     return ready if anatomy.masks == "by kind" else ready[anatomy.kinds[0]]
 
 
-def _as_mask(sees: Tensor, attention: str, dtype: torch.dtype) -> Tensor:
+def as_mask(sees: Tensor, attention: str, dtype: torch.dtype) -> Tensor:
     """Give a (B, S, K) mask the form that the attention implementation adds or applies."""
     if attention == "sdpa":
         return sees[:, None]

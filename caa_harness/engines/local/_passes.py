@@ -9,17 +9,16 @@ d_model.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from caa_harness.engines._plan import not_finite
 from caa_harness.engines.local._blocks import Delta, adding, branch_masks, reading
+from caa_harness.engines.local._tree import TrunkCache, runs_block_by_block, score_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +38,7 @@ _MOST_LOGITS = 2**26
 class _Prefix:
     """Prompts in a cache, padded on the left to one width."""
 
-    cache: DynamicCache
+    cache: TrunkCache
     lengths: Tensor
     width: int
 
@@ -63,6 +62,7 @@ class Passes:
         self._dtype = dtype
         self._ends = ends
         self._name = name
+        self._block_by_block = runs_block_by_block(anatomy)
 
     @torch.inference_mode()
     def read(self, prompts: list[Prompt], layers: Sequence[int]) -> np.ndarray:
@@ -80,10 +80,16 @@ class Passes:
         self, prompts: list[Prompt], plan: Plan, branch_tokens: int, ledger: Ledger
     ) -> np.ndarray:
         """Log-probability of each letter, (row, distinct intervention, letter)."""
+        letters = torch.tensor([p.letter_ids for p in prompts], device=self._anatomy.device)
+        reaches = all(
+            i is None or plan.start(prompts[0], i) < len(prompts[0].ids) for i in plan.distinct
+        )
+        if self._block_by_block and reaches:
+            finish = partial(self._letter_logprobs, letters=letters)
+            return score_tree(self._anatomy, prompts, plan, branch_tokens, ledger, finish).numpy()
         prefix = self._prefill([p.ids[: plan.cut(p)] for p in prompts])
         tails = torch.tensor([p.ids[plan.cut(p) :] for p in prompts])
         length = tails.shape[1]
-        letters = torch.tensor([p.letter_ids for p in prompts], device=self._anatomy.device)
         parts = []
         for chunk in plan.chunks(max(1, branch_tokens // length)):
             deltas = self._branch_deltas(plan, chunk, prompts[0], length)
@@ -189,11 +195,11 @@ class Passes:
         padded = [[0] * (width - len(ids)) + list(ids) for ids in prefixes]
         lengths = torch.tensor([len(ids) for ids in prefixes], device=device)
         # Without a config every block keeps all tokens; sliding windows are cut by the masks.
-        cache = DynamicCache()
+        cache = TrunkCache(top)
         prefix = _Prefix(cache=cache, lengths=lengths, width=width)
         if width:
             positions = torch.arange(width, device=device) - (width - lengths)[:, None]
-            with nullcontext() if top is None else reading(self._anatomy, [top], None):
+            with cache.until_top():
                 self._anatomy.decoder(
                     input_ids=torch.tensor(padded, device=device),
                     attention_mask=(positions >= 0).long(),
