@@ -103,9 +103,11 @@ def behavior_document(
     dict
         ``behavior``, ``file``, ``spec_digest``, ``layer``, ``vector``, ``model``,
         ``summary`` (the table's numbers with n and intervals), ``claims`` (each
-        with its verdict, parts, file and line), ``notes``, ``unscored`` and
-        ``open_ended``.
+        with its verdict, parts, file and line), ``notes``, ``unscored``,
+        ``open_ended`` and ``detail`` (texts and tables beside the verdicts).
     """
+    from caa_harness.report.detail import behavior_detail  # noqa: PLC0415  (imports numpy)
+
     file = str(spec.path) if file is None else file
     return {
         "behavior": spec.behavior,
@@ -124,6 +126,7 @@ def behavior_document(
         "notes": plain(measurements.notes),
         "unscored": plain(measurements.unscored),
         "open_ended": plain(measurements.open_ended),
+        "detail": behavior_detail(spec, measurements),
     }
 
 
