@@ -150,8 +150,12 @@ class Run:
     def verdicts(self, spec: BehaviorSpec) -> tuple[Verdict, ...]:
         """Judge every claim of ``spec``, in the file's order."""
         if _key(spec) not in self._verdicts:
+            measurements = self.measurements(spec)
             self._verdicts[_key(spec)] = judge(
-                spec, self.measurements(spec), layer=self.options.layer
+                spec,
+                measurements,
+                layer=self.options.layer,
+                siblings=self._siblings([spec]).keys() - {spec.behavior},
             )
         return self._verdicts[_key(spec)]
 
@@ -213,7 +217,7 @@ class Run:
         measured = measure_together(
             specs,
             self.engine,
-            siblings=_siblings(specs),
+            siblings=self._siblings(specs),
             layer=self.options.layer,
             open_ended=self.options.open_ended,
             positions=self.options.positions,
@@ -226,6 +230,14 @@ class Run:
                 write_measurements(found, folder / f"{found.behavior}.measurements.json")
         return measured
 
+    def _siblings(self, specs: list[BehaviorSpec]) -> dict[str, BehaviorSpec]:
+        """Load the specs of the folder, if a claim asks about others."""
+        found = {spec.behavior: spec for spec in specs}
+        for spec in specs:
+            if any(isinstance(claim, SpecificityClaim) for claim in spec.claims):
+                return {**sibling_specs(spec, load=self.spec), **found}
+        return {}
+
     @cached_property
     def _replay(self) -> ReplayEngine:
         """The recorded measurements, read once."""
@@ -235,7 +247,7 @@ class Run:
     def _recipe(self, specs: list[BehaviorSpec]) -> str:
         """Hash everything that decides what this run measures for ``specs``."""
         options = {key: str(value) for key, value in asdict(self.options).items()}
-        siblings = {name: other.digest for name, other in _siblings(specs).items()}
+        siblings = {name: other.digest for name, other in self._siblings(specs).items()}
         text = json.dumps([[spec_json(spec) for spec in specs], options, siblings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -262,12 +274,3 @@ def open_engine(options: RunOptions) -> Engine:
         batch_tokens=options.batch_tokens,
         name=options.model,
     )
-
-
-def _siblings(specs: list[BehaviorSpec]) -> dict[str, BehaviorSpec]:
-    """Load the specs of the folder, if a claim asks about others."""
-    asking = [
-        spec for spec in specs if any(isinstance(claim, SpecificityClaim) for claim in spec.claims)
-    ]
-    found = {spec.behavior: spec for spec in specs}
-    return {**sibling_specs(asking[0]), **found} if asking else {}

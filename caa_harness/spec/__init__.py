@@ -46,7 +46,7 @@ from caa_harness.spec.types import (
 from caa_harness.strict_json import UNUSABLE, Document, Problem, read_json, read_jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "FILE_SUFFIX",
@@ -189,8 +189,12 @@ def family_size(spec: BehaviorSpec) -> int:
     return size
 
 
-def sibling_specs(spec: BehaviorSpec) -> dict[str, BehaviorSpec]:
+def sibling_specs(
+    spec: BehaviorSpec, *, load: Callable[[Path], BehaviorSpec] = load_spec
+) -> dict[str, BehaviorSpec]:
     """Load the other specs of the folder, by behavior, for ``specificity`` claims.
+
+    ``load`` may remember what it has read already.
 
     Raises
     ------
@@ -204,7 +208,7 @@ def sibling_specs(spec: BehaviorSpec) -> dict[str, BehaviorSpec]:
     siblings = {
         other.behavior: other
         for other in map(
-            load_spec, (one for one in _spec_files(spec.path.parent) if one.resolve() != own)
+            load, (one for one in _spec_files(spec.path.parent) if one.resolve() != own)
         )
     }
     for claim in spec.claims:
