@@ -98,9 +98,7 @@ def _wrong_way_at(multiplier: float, evidence: Evidence) -> dict[str, Any]:
     return {
         "multiplier": multiplier,
         "num_wrong_way": int(np.nansum(against)),
-        "estimate": _mean(
-            against, evidence, clusters=evidence.clusters, value_range=(0.0, 1.0)
-        ),
+        "estimate": _mean(against, evidence, clusters=evidence.clusters, value_range=(0.0, 1.0)),
     }
 
 

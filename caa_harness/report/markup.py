@@ -28,11 +28,11 @@ Child = str | Markup | None
 
 
 def escaped(text: str) -> Markup:
-    """Turn a text into markup: characters of HTML and of no script become references.
+    r"""Turn a text into markup: characters of HTML and of no script become references.
 
     Examples
     --------
-    >>> escaped('<script>"x" & \\x00')
+    >>> escaped('<script>"x" & \x00')
     '&lt;script&gt;&quot;x&quot; &amp; &#65533;'
     """
     if isinstance(text, Markup):
@@ -97,6 +97,8 @@ def table(
         The columns' heads, and as many cells in each row.
     numeric : sequence of int
         Columns whose cells are numbers.
+    class_ : str
+        The table's class.
     labels : sequence of str, optional
         The columns' names in a narrow row; else their heads.
     """
@@ -111,7 +113,7 @@ def table(
         cells = [
             element(
                 "td" if place else "th",
-                cell,
+                element("div", cell) if place else cell,
                 scope=None if place else "row",
                 role="cell" if place else "rowheader",
                 class_=kind,

@@ -98,7 +98,7 @@ font-size:.88em;overflow-wrap:anywhere}
 .verdict .state{display:block;font-size:2rem;font-weight:700;line-height:1.15}
 .verdict p{color:var(--text);margin:.35rem 0 0}
 .verdict ul{color:var(--text);margin-bottom:0}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem 1.5rem;
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem 1.25rem;
 margin:1.25rem 0}
 .facts div{min-width:0}
 .facts dt{font-size:.8rem;color:var(--muted)}
@@ -116,7 +116,7 @@ padding:.1rem .55rem;border-radius:1rem;border:1px solid}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:0 0 .4rem;font-size:.85rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .6rem .4rem 0;
-border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
+border-bottom:1px solid var(--rule);overflow-wrap:break-word}
 thead th{font-weight:600;color:var(--muted);border-bottom:2px solid var(--rule)}
 tbody th{font-weight:600}
 .n{white-space:nowrap}

@@ -19,6 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 40
 STRIP_WIDTH, STRIP_HEIGHT = 170, 22
 _STRIP_MARGIN = 6
 _NUM_TICKS = 4
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +69,8 @@ def ticks(low: float, high: float, count: int = _NUM_TICKS) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    first = math.ceil(low / step - _ROUNDING)
+    last = math.floor(high / step + _ROUNDING)
     return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
 
 
@@ -103,7 +104,7 @@ def chart(
         What a reader hears who does not see the drawing.
     dots
         In ascending order.
-    y_range : (float, float)
+    y_range, y_label
         Of the vertical axis.
     baseline : float, optional
         Where to draw a dashed line.
@@ -219,7 +220,7 @@ def _axes(xs: Sequence[float], x: Scale, y: Scale, y_label: str) -> list[Markup]
 def _decimals(marks: Sequence[float]) -> int:
     """Choose as many decimals as the marks need."""
     for decimals in range(7):
-        if all(abs(round(mark, decimals) - mark) < 1e-9 for mark in marks):
+        if all(abs(round(mark, decimals) - mark) < _ROUNDING for mark in marks):
             return decimals
     return 7
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 OUTCOME_ORDER = ("fail", "inconclusive", "not judged", "pass")
 NOT_MEASURED = "not measured"
-_MOST_DECIMALS = 6
+_FINE = 5
+"""Decimals beyond which an interval's width is of no interest."""
+_MOST_DECIMALS = 8
 
 
 def headline(document: Mapping[str, Any]) -> tuple[str, str]:
@@ -113,9 +115,10 @@ def decimals_of(estimate: Mapping[str, Any], bound: float | None = None, least: 
     5
     """
     shown = [estimate[key] for key in ("low", "point", "high") if estimate[key] is not None]
+    has_width = len(set(shown)) > 1
     for decimals in range(least, _MOST_DECIMALS):
         rounded = [round(value, decimals) for value in shown]
-        is_wide = max(shown, default=0.0) == min(shown, default=0.0) or len(set(rounded)) > 1
+        is_wide = not has_width or len(set(rounded)) > 1 or decimals >= _FINE
         keeps_side = bound is None or all(
             (short > bound, short < bound) == (value > bound, value < bound)
             for short, value in zip(rounded, shown, strict=True)
@@ -125,28 +128,22 @@ def decimals_of(estimate: Mapping[str, Any], bound: float | None = None, least: 
     return _MOST_DECIMALS
 
 
-def point_and_interval(
+def point_interval_sample(
     estimate: Mapping[str, Any] | None, *, sign: bool = False, bound: float | None = None
-) -> tuple[str, str]:
-    """Write an estimate: its point, and its interval with its n.
+) -> list[str]:
+    """Write an estimate's point, its interval and its n.
 
-    Where the point is missing the first says why, and the second is empty.
+    Where the point is missing there is one text, which says why.
     """
     if estimate is None:
-        return NOT_MEASURED, ""
+        return [NOT_MEASURED]
     if estimate["point"] is None:
         reason = estimate.get("degenerate") or estimate.get("point_missing")
-        return NOT_MEASURED + (f" ({reason})" if reason else ""), ""
+        return [NOT_MEASURED + (f" ({reason})" if reason else "")]
     decimals = decimals_of(estimate, bound)
-    return number(estimate["point"], decimals, sign=sign), interval(estimate, decimals, sign=sign)
-
-
-def interval(estimate: Mapping[str, Any], decimals: int = 3, *, sign: bool = False) -> str:
-    """Write ``[low, high], n = 66 in 22 clusters``."""
-    if estimate["low"] is None or estimate["high"] is None:
-        return f"[no interval], {sample(estimate)}"
-    ends = (number(estimate[end], decimals, sign=sign) for end in ("low", "high"))
-    return f"[{', '.join(ends)}], {sample(estimate)}"
+    ends = [number(estimate[end], decimals, sign=sign) for end in ("low", "high")]
+    interval = "[no interval]" if NOT_MEASURED in ends else f"[{', '.join(ends)}]"
+    return [number(estimate["point"], decimals, sign=sign), interval, sample(estimate)]
 
 
 def sample(estimate: Mapping[str, Any]) -> str:
@@ -155,11 +152,29 @@ def sample(estimate: Mapping[str, Any]) -> str:
     return f"n = {estimate['n']}" + (f" in {clusters} clusters" if clusters is not None else "")
 
 
+def moment(started: str) -> str:
+    """Write when a session started.
+
+    Examples
+    --------
+    >>> moment("2026-01-02T03:04:05+00:00")
+    '2026-01-02 03:04:05 UTC'
+    """
+    return started.replace("T", " ").replace("+00:00", " UTC")
+
+
 def in_full(
     estimate: Mapping[str, Any] | None, *, sign: bool = False, bound: float | None = None
 ) -> str:
-    """Write an estimate in one text."""
-    return " ".join(filter(None, point_and_interval(estimate, sign=sign, bound=bound)))
+    """Write an estimate in one text.
+
+    Examples
+    --------
+    >>> in_full({"point": 0.25, "low": 0.2, "high": 0.3, "n": 66, "num_clusters": 22})
+    '0.250 [0.200, 0.300], n = 66 in 22 clusters'
+    """
+    point, *rest = point_interval_sample(estimate, sign=sign, bound=bound)
+    return f"{point} {', '.join(rest)}" if rest else point
 
 
 def percent(confidence: float | None) -> str:
