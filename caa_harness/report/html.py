@@ -106,7 +106,7 @@ def _names(behaviors: Sequence[str]) -> list[str]:
 def _headline(document: Mapping[str, Any]) -> Markup:
     """Say in words whether the gate passed, and what is missing."""
     state, sentence = words.headline(document)
-    reasons = list(document["incomplete_because"])
+    reasons = words.missing(document)
     items = [element("li", reason) for reason in reasons[:MAX_REASONS]]
     if len(reasons) > MAX_REASONS:
         items.append(element("li", f"and {len(reasons) - MAX_REASONS} more"))
@@ -194,8 +194,11 @@ def _overview(document: Mapping[str, Any], names: Sequence[str], judged: set[str
 def _outcome_cell(behavior: Mapping[str, Any], judged: set[str]) -> Markup:
     """Write the worst outcome, and how many claims pass."""
     outcomes = [words.outcome_of(claim, behavior, judged) for claim in behavior["claims"]]
-    passing = f"{outcomes.count('pass')} of {len(outcomes)} claims pass"
-    return element("span", badge(words.worst(outcomes)), element("span", passing, class_="sub"))
+    return element(
+        "span",
+        badge(words.worst(outcomes)),
+        element("span", words.outcome_words(outcomes), class_="sub"),
+    )
 
 
 def _unsteered(behavior: Mapping[str, Any]) -> Markup:

@@ -126,6 +126,12 @@ def _dots(steps: Sequence[Mapping[str, Any]], key: str) -> list[svg.Dot]:
     return found
 
 
+def _with_start(dots: Sequence[svg.Dot]) -> list[svg.Dot]:
+    """Add the unsteered start to changes from it: it is 0 by definition and has no interval."""
+    start = svg.Dot(x=0.0, y=0.0, low=0.0, high=0.0)
+    return sorted([*dots, start], key=lambda dot: dot.x)
+
+
 def _heights(dots: Sequence[svg.Dot], *others: float) -> list[float]:
     """List every height that a drawing must show."""
     found = [height for dot in dots for height in (dot.y, dot.low, dot.high)]
@@ -199,7 +205,7 @@ def _letter(behavior: Behavior, name: str) -> Markup:
             f"{name}-letter",
             f"{behavior['behavior']}: move of the letter A over multipliers",
             _described("Move of p(A)", steps, "letter"),
-            dots,
+            _with_start(dots),
             y_range=(-reach, reach),
             y_label="move of p(A)",
             baseline=0.0,
@@ -283,7 +289,7 @@ def _capability(behavior: Behavior, name: str) -> Markup:
             f"{name}-capability",
             f"{behavior['behavior']}: change of capability over multipliers",
             _described("Probability of the right option, change", steps, "capability_loss"),
-            sorted([*dots, svg.Dot(x=0.0, y=0.0, low=0.0, high=0.0)], key=lambda dot: dot.x),
+            _with_start(dots),
             y_range=(low, high),
             y_label="change",
             baseline=0.0,
@@ -352,7 +358,7 @@ def _claim(behavior: Behavior, claim: Mapping[str, Any], *, name: str, judged: s
     told = joined(
         badge(outcome),
         element("b", claim["id"]),
-        element("span", f"{claim['type'].replace('_', ' ')}", class_="sub"),
+        element("span", claim["reason"].partition(";")[0], class_="sub"),
     )
     warnings = [element("li", warning) for warning in claim["warnings"]]
     left_out = None

@@ -75,9 +75,9 @@ SHAPE_PAIRS = (
 RULES = """
 *{box-sizing:border-box}
 html{color-scheme:light dark;-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--page);color:var(--text);
+body{margin:0;overflow-wrap:break-word;background:var(--page);color:var(--text);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif}
-header,main,footer,nav{max-width:72rem;margin:0 auto;padding:0 1.25rem}
+header,main,footer,nav{max-width:77rem;margin:0 auto;padding:0 1.25rem}
 header{padding-top:1.75rem}
 h1{font-size:1rem;font-weight:600;color:var(--muted);margin:0 0 .75rem}
 h2{font-size:1.4rem;line-height:1.25;margin:0 0 .5rem}
@@ -121,7 +121,7 @@ thead th{font-weight:600;color:var(--muted);border-bottom:2px solid var(--rule)}
 tbody th{font-weight:600}
 .n{white-space:nowrap}
 .sub{display:block;color:var(--muted);font-size:.8rem;font-weight:400;line-height:1.35}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(19rem,100%),1fr));gap:1rem}
+.charts{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:1rem}
 figure{margin:0;background:var(--panel);border:1px solid var(--rule);border-radius:.375rem;
 padding:.75rem .75rem .5rem;min-width:0}
 figure h4{margin:0 0 .25rem}
@@ -153,6 +153,9 @@ white-space:pre-wrap;overflow-wrap:anywhere}
 footer{border-top:1px solid var(--rule);padding-top:1rem;padding-bottom:2rem;margin-top:2.5rem}
 .only-sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);
 white-space:nowrap}
+@media screen and (max-width:70rem){
+.charts{grid-template-columns:repeat(2,minmax(0,1fr))}
+}
 @media screen and (max-width:54rem){
 thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table,tbody,tr,th,td,caption{display:block}
@@ -163,7 +166,8 @@ td[data-label]{display:grid;grid-template-columns:8.2rem minmax(0,1fr);gap:.6rem
 td[data-label]::before{content:attr(data-label);color:var(--muted);font-size:.82rem}
 .n{white-space:normal}
 }
-@media (max-width:30rem){
+@media screen and (max-width:36rem){
+.charts{grid-template-columns:minmax(0,1fr)}
 header,main,footer,nav{padding-left:.9rem;padding-right:.9rem}
 .verdict .state{font-size:1.6rem}
 }
@@ -179,7 +183,6 @@ figure,tr,blockquote,.verdict,.item,summary{break-inside:avoid}
 h2,h3,h4,caption,summary{break-after:avoid}
 .charts{grid-template-columns:1fr 1fr}
 details{border:0;padding:0}
-details::details-content{content-visibility:visible;block-size:auto;display:block}
 summary{list-style:none;padding:.35rem 0}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }

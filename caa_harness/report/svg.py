@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from caa_harness.report.markup import Markup, element
 
-WIDTH, HEIGHT = 340, 214
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 40
+WIDTH, HEIGHT = 280, 196
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 24, 38
 STRIP_WIDTH, STRIP_HEIGHT = 170, 22
 _STRIP_MARGIN = 6
 _NUM_TICKS = 4
@@ -211,9 +211,7 @@ def _axes(xs: Sequence[float], x: Scale, y: Scale, y_label: str) -> list[Markup]
         parts.append(_text(x(place), HEIGHT - BOTTOM + 17, words, "middle"))
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "tick"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "multiplier", "middle"))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    turned = f"rotate(-90 11 {_at(middle)})"
-    parts.append(_text(11, middle, y_label, "middle", transform=turned))
+    parts.append(_text(2, 12, y_label, "start"))
     return parts
 
 
@@ -277,15 +275,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return element("line", x1=_at(x1), y1=_at(y1), x2=_at(x2), y2=_at(y2), class_=class_)
 
 
-def _text(x: float, y: float, words: str, anchor: str, *, transform: str | None = None) -> Markup:
-    return element(
-        "text",
-        words,
-        x=_at(x),
-        y=_at(y),
-        attributes={"text-anchor": anchor},
-        transform=transform,
-    )
+def _text(x: float, y: float, words: str, anchor: str) -> Markup:
+    place = {"text-anchor": anchor}
+    return element("text", words, x=_at(x), y=_at(y), attributes=place)
 
 
 def _at(value: float) -> str:

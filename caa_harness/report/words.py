@@ -26,20 +26,43 @@ def headline(document: Mapping[str, Any]) -> tuple[str, str]:
     -------
     state, sentence
         ``passed`` only where every claim of every collected spec was judged and shown
-        and the session ended well; ``incomplete`` comes before ``not passed``.
+        and the session ended well.  ``incomplete`` where nothing that was judged speaks
+        against it, ``not passed`` where something does.
     """
     counts = document["counts"]
     told = count_words(counts)
+    unshown = counts["fail"] + counts["inconclusive"]
     if not document["complete"]:
-        return "incomplete", f"This report is incomplete: not everything was judged. {told}."
-    if counts["fail"] or counts["inconclusive"] or counts["not_judged"]:
+        state = "not passed" if unshown else "incomplete"
+        return state, f"{told}. This report is incomplete: not everything was judged."
+    if unshown or counts["not_judged"]:
         return "not passed", f"{told}. A claim that is not shown does not pass."
     if document["exit_status"] != 0:
-        return (
-            "not passed",
-            f"{told}, but the session ended with exit status {document['exit_status']}.",
-        )
-    return "passed", f"Every claim of every spec was judged and shown. {told}."
+        status = document["exit_status"]
+        return "not passed", f"{told}, but the session ended with exit status {status}."
+    return "passed", f"{told}. Every claim of every spec was judged and shown."
+
+
+def missing(document: Mapping[str, Any]) -> list[str]:
+    """List why a report is incomplete; a case that was deselected is named once."""
+    reasons = list(document["incomplete_because"])
+    deselected = {text.removesuffix(" was deselected") for text in reasons}
+    return [
+        text for text in reasons if text.removesuffix(" was not judged") not in deselected - {text}
+    ]
+
+
+def outcome_words(outcomes: Sequence[str]) -> str:
+    """Count a behavior's outcomes.
+
+    Examples
+    --------
+    >>> outcome_words(["pass", "pass", "not judged"])
+    '2 of 3 claims pass, 1 not judged'
+    """
+    left_out = outcomes.count("not judged")
+    told = f"{outcomes.count('pass')} of {len(outcomes)} claims pass"
+    return told + (f", {left_out} not judged" if left_out else "")
 
 
 def count_words(counts: Mapping[str, int]) -> str:
@@ -147,9 +170,15 @@ def point_interval_sample(
 
 
 def sample(estimate: Mapping[str, Any]) -> str:
-    """Write an estimate's n, and its clusters where it has some."""
+    """Write an estimate's n, and its clusters where it has some.
+
+    Examples
+    --------
+    >>> sample({"n": 66, "num_clusters": 22})
+    'n = 66, 22 clusters'
+    """
     clusters = estimate.get("num_clusters")
-    return f"n = {estimate['n']}" + (f" in {clusters} clusters" if clusters is not None else "")
+    return f"n = {estimate['n']}" + (f", {clusters} clusters" if clusters is not None else "")
 
 
 def moment(started: str) -> str:
@@ -171,7 +200,7 @@ def in_full(
     Examples
     --------
     >>> in_full({"point": 0.25, "low": 0.2, "high": 0.3, "n": 66, "num_clusters": 22})
-    '0.250 [0.200, 0.300], n = 66 in 22 clusters'
+    '0.250 [0.200, 0.300], n = 66, 22 clusters'
     """
     point, *rest = point_interval_sample(estimate, sign=sign, bound=bound)
     return f"{point} {', '.join(rest)}" if rest else point
