@@ -61,3 +61,7 @@ class MeasurementError(HarnessError):
 
 class OptionError(HarnessError):
     """An option or a setting whose value cannot be used."""
+
+
+class ReportError(HarnessError):
+    """A report that is missing, damaged, or of another format."""

@@ -173,10 +173,10 @@ header,main,footer,nav{padding-left:.9rem;padding-right:.9rem}
 }
 @page{margin:14mm}
 @media print{
-body{font-size:10pt}
+html{font-size:8.5pt}
+body{font-size:1rem;padding:0 1px}
 header,main,footer,nav{max-width:none;padding:0}
 nav,.skip,.back{display:none}
-table{font-size:8pt}
 a{color:inherit;text-decoration:none}
 section.behavior{break-before:page;border-top:0;padding-top:0;margin-top:0}
 figure,tr,blockquote,.verdict,.item,summary{break-inside:avoid}
