@@ -104,7 +104,34 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--results", type=Path, help="the `results` folder of the reference")
     verb.add_argument("--out", type=Path, required=True, help="folder for what is made")
     verb.set_defaults(run=_import_caa)
+
+    _add_report_verbs(verbs)
     return parser
+
+
+def _add_report_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Verbs that read what ``pytest --caa-json`` has written."""
+    verb = _verb(
+        verbs,
+        "report",
+        "turn a JSON report into pages for people",
+        "report caa-report.json --html caa-report.html",
+    )
+    verb.add_argument("report", type=Path, help="what `pytest --caa-json` has written")
+    verb.add_argument("--html", type=Path, help="one HTML page: no network, no script")
+    verb.add_argument("--markdown", type=Path, help="Markdown, as for GitHub's step summary")
+    verb.set_defaults(run=_report)
+
+    verb = _verb(
+        verbs,
+        "compare",
+        "say which verdicts changed between two JSON reports (0: none is worse; 1: one is worse, "
+        "a claim is gone, or AFTER is incomplete; 2: not comparable)",
+        "compare last-release.json caa-report.json",
+    )
+    verb.add_argument("before", type=Path, help="the earlier report")
+    verb.add_argument("after", type=Path, help="the later report")
+    verb.set_defaults(run=_compare)
 
 
 def _add_writing_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -294,6 +321,36 @@ def _judge(options: argparse.Namespace) -> int:
     )
     print(f"{len(outcomes)} claims: {counts}")
     return 0 if outcomes and set(outcomes) == {"pass"} else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Write the pages of a report that a session left."""
+    from caa_harness.report.html import write_html
+    from caa_harness.report.markdown import write_markdown
+    from caa_harness.report.reading import read_report
+
+    if options.html is None and options.markdown is None:
+        raise OptionError(
+            "no page is asked for",
+            where="caa-harness report",
+            remedy="add --html PATH, --markdown PATH or both",
+        )
+    document = read_report(options.report)
+    for write, path in ((write_html, options.html), (write_markdown, options.markdown)):
+        if path is not None:
+            write(document, path)
+            print(path)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Say what changed; 1 when something is worse."""
+    from caa_harness.report.compare import compare
+    from caa_harness.report.reading import read_report
+
+    found = compare(read_report(options.before), read_report(options.after))
+    print(found.text)
+    return 1 if found.is_worse else 0
 
 
 def _import_caa(options: argparse.Namespace) -> int:
