@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+REPORTS = ("json", "html", "markdown")
+"""Options that name a report's file, in the order in which they are written."""
 INCONCLUSIVE = ("fail", "warn", "skip")
 CLAIM_TYPES = (
     "shift",
@@ -49,6 +51,8 @@ class Settings:
     """Arguments of ``caa_harness.pipeline.RunOptions``, without the shared folder."""
     require: str | None
     json: Path | None
+    html: Path | None
+    markdown: Path | None
     inconclusive: str
     patterns: tuple[str, ...]
 
@@ -180,6 +184,20 @@ OPTIONS = (
         ini=False,
     ),
     _Option(
+        name="html",
+        metavar="PATH",
+        help="write the report as one HTML page that needs no network and no script",
+        read=_text,
+        ini=False,
+    ),
+    _Option(
+        name="markdown",
+        metavar="PATH",
+        help="write the report as Markdown (on GitHub the step summary gets it anyway)",
+        read=_text,
+        ini=False,
+    ),
+    _Option(
         name="record",
         metavar="DIR",
         help="leave the measurements in DIR, to be judged again without a model",
@@ -234,12 +252,13 @@ def read_settings(config: pytest.Config) -> Settings:
         When a value is not allowed; says what is.
     """
     values = {option.key.removeprefix("caa_"): _value(config, option) for option in OPTIONS}
-    require, json = values.pop("require"), values.pop("json")
+    require = values.pop("require")
     here = config.invocation_params.dir
-    json = here / json if json else None
+    reports = {name: values.pop(name) for name in REPORTS}
+    reports = {name: here / path if path else None for name, path in reports.items()}
     for name in ("record", "replay"):
         values[name] = here / values[name] if values[name] else None
-    _check_paths(json=json, record=values["record"], replay=values["replay"])
+    _check_paths(reports, record=values["record"], replay=values["replay"])
     if values["replay"] is None and require and values["model"] != require:
         message = (
             f"--caa-require: this run would use {values['model']!r}, not {require!r}\n"
@@ -256,7 +275,7 @@ def read_settings(config: pytest.Config) -> Settings:
     return Settings(
         run=values,
         require=require,
-        json=json,
+        **reports,
         inconclusive=inconclusive,
         patterns=patterns,
     )
@@ -293,10 +312,17 @@ def _says_more_than_json(pattern: str) -> bool:
     return bool(re.sub(r"[*?.]|\[.*?\]", "", pattern.removesuffix(".json")))
 
 
-def _check_paths(*, json: Path | None, record: Path | None, replay: Path | None) -> None:
+def _check_paths(
+    reports: Mapping[str, Path | None], *, record: Path | None, replay: Path | None
+) -> None:
     """Refuse paths that cannot be written or read, before anything is measured."""
-    if json is not None and (json.is_dir() or json.parent.is_file()):
-        raise _refusal("--caa-json", str(json), "a file's path")
+    for name, path in reports.items():
+        if path is not None and (path.is_dir() or path.parent.is_file()):
+            raise _refusal(f"--caa-{name}", str(path), "a file's path")
+        others = [other for other in REPORTS if other != name and reports[other] == path]
+        if path is not None and others:
+            words = f"a path of its own, not that of --caa-{others[0]}"
+            raise _refusal(f"--caa-{name}", str(path), words)
     if record is not None and record.exists() and not record.is_dir():
         raise _refusal("--caa-record", str(record), "a folder, which may be new")
     if replay is not None and not replay.is_dir():

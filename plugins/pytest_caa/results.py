@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_caa.collection import ClaimCase, is_spec, record_key
-from pytest_caa.options import settings_key
+from pytest_caa.options import REPORTS, settings_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
 ATTRIBUTE = "caa_record"
 """Name under which a case's plain data travel on its report."""
@@ -95,8 +96,7 @@ class Results:
             return
         self._find_the_lost(session)
         self._hold_to_the_required_model()
-        if self.settings.json is not None:
-            self._write(session)
+        self._write(session)
         passing = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         if self.problems and session.exitstatus in passing:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -155,19 +155,40 @@ class Results:
             exit_status=exit_status,
         )
 
-    def _write(self, session: pytest.Session) -> None:
-        """Write the report file; a report that cannot be written is a failure."""
-        from caa_harness.report.document import write_report
+    def report_paths(self) -> dict[str, Path]:
+        """Name the reports that were asked for, by their options."""
+        paths = {name: getattr(self.settings, name) for name in REPORTS}
+        return {name: path for name, path in paths.items() if path is not None}
 
-        path = self.settings.json
-        assert path is not None
+    def _write(self, session: pytest.Session) -> None:
+        """Write the report files; a report that cannot be written is a failure."""
+        paths = self.report_paths()
+        if not paths:
+            return
         status = int(session.exitstatus)
         if self.problems and status in (0, 5):
             status = 1
-        try:
-            write_report(self.document(status), path)
-        except OSError as error:
-            self.problems.append(f"--caa-json: {path} cannot be written: {error.strerror}")
+        document = self.document(status)
+        for name, path in paths.items():
+            try:
+                _writer(name)(document, path)
+            except OSError as error:
+                self.problems.append(f"--caa-{name}: {path} cannot be written: {error.strerror}")
+
+
+def _writer(name: str) -> Callable[[dict[str, Any], Path], None]:
+    """Find what writes a report of one kind; what it takes is imported then."""
+    if name == "html":
+        from caa_harness.report.html import write_html
+
+        return write_html
+    if name == "markdown":
+        from caa_harness.report.markdown import write_markdown
+
+        return write_markdown
+    from caa_harness.report.document import write_report
+
+    return write_report
 
 
 results_key = pytest.StashKey[Results]()

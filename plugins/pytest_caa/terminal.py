@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_caa.options import settings_key
 from pytest_caa.results import results_key
 
 if TYPE_CHECKING:
@@ -39,19 +38,18 @@ def write_summary(
         reporter.write_sep("=", "behaviors under steering")
         text = session_summary(document, legend=verbosity >= 0, color=reporter.hasmarkup)
         reporter.write(text + "\n")
-    path = config.stash[settings_key].json
-    if path is not None and path.exists() and verbosity >= QUIETEST_TABLE:
-        state = "complete" if document["complete"] else "incomplete"
-        reporter.write_line(
-            f"report: {os.path.relpath(path, config.invocation_params.dir)} ({state})"
-        )
+    for path in results.report_paths().values():
+        if path.exists() and verbosity >= QUIETEST_TABLE:
+            state = "complete" if document["complete"] else "incomplete"
+            reporter.write_line(
+                f"report: {os.path.relpath(path, config.invocation_params.dir)} ({state})"
+            )
     for problem in results.problems:
         reporter.write_line(f"caa-harness: {problem}", red=True)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(document):
             reporter.write_line(line)
-        if document["behaviors"]:
-            append_step_summary(document)
+    append_step_summary(document)
 
 
 def github_annotations(document: dict[str, Any]) -> Iterator[str]:
@@ -74,14 +72,20 @@ def github_annotations(document: dict[str, Any]) -> Iterator[str]:
 
 
 def append_step_summary(document: dict[str, Any]) -> None:
-    """Leave the table on the page of the GitHub job, where there is one."""
-    from caa_harness.report.terminal import session_summary
-
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not page:
+    """Leave the report on the page of the GitHub job, where there is one and it has room."""
+    named = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not named:
         return
-    with contextlib.suppress(OSError), Path(page).open("a", encoding="utf-8") as stream:
-        stream.write(f"```text\n{session_summary(document)}\n```\n")
+    from caa_harness.report.markdown import MAX_BYTES, markdown_report
+
+    page = Path(named)
+    with contextlib.suppress(OSError):
+        before = page.stat().st_size if page.exists() else 0
+        room = MAX_BYTES - before - 2
+        text = markdown_report(document, max_bytes=room)
+        if text:
+            with page.open("a", encoding="utf-8", errors="replace") as stream:
+                stream.write(f"\n{text}\n" if before else f"{text}\n")
 
 
 def _message(text: str) -> str:

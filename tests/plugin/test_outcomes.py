@@ -231,8 +231,8 @@ def test_github_is_pointed_at_the_line(pytester, recorded_spec, monkeypatch):
     # Percent signs of the message are escaped.
     assert " %25 interval)" in found[0]
     page = (pytester.path / "page.md").read_text(encoding="utf-8")
-    assert page.startswith("```text\nbehavior ")
-    assert "claims: 1 pass, 2 fail" in page
+    assert page.startswith("## Not passed")
+    assert "3 claims: 1 pass, 2 fail" in page.replace("&#58;", ":")
 
 
 def test_other_places_get_no_annotations(pytester, recorded_spec, monkeypatch):
